@@ -1,0 +1,1 @@
+//! Throw-away Redis and Valkey servers for the tests.

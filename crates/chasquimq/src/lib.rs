@@ -1,0 +1,1 @@
+//! Background-job queue on Redis and Valkey: the engine.
