@@ -1,8 +1,7 @@
 //! A server process that cannot outlive the test process.
 //!
-//! A shell stands between the two and reads from a pipe whose other end only the test process holds. The
-//! kernel closes that end however the test process ends; the shell then kills the server and removes its
-//! folder. No signal handler, no unsafe code, and `abort()` and `kill -9` are covered.
+//! A shell stands between the two and reads from a pipe whose other end only the test process holds. That
+//! takes no signal handler and no unsafe code, and it covers `abort()` and `kill -9`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -12,17 +11,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// $1: the folder; the rest: the command. A line on stdin ends the server, the end of stdin its folder too.
-const WATCHDOG: &str = r#"
-dir=$1; shift
-"$@" >>"$dir/server.log" 2>&1 &
-server=$!
-echo $server
-read -r _ && dir=
-kill -9 $server
-wait $server
-[ -z "$dir" ] || rm -rf "$dir"
-"#;
+/// The same script serves the Python tests.
+const WATCHDOG: &str = include_str!("../../../tests/servers/watchdog");
 
 /// A running server and its watchdog. Dropping it kills the server and keeps the folder.
 pub(crate) struct Process {
