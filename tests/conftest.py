@@ -25,6 +25,11 @@ class StartServer(Protocol):
         """See ``Server``."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker by which tests/run leaves tests out on all servers but the first."""
+    config.addinivalue_line("markers", "any_server: the result does not depend on the server")
+
+
 def pytest_report_header() -> str:
     """Say at the head of a run which server it uses."""
     kind = chosen_server()
