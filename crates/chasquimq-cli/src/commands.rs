@@ -1,0 +1,23 @@
+//! The commands; each file is one: its arguments, and what it does with them.
+
+mod embedded;
+
+use std::process::ExitCode;
+
+use crate::{Host, Ui};
+
+/// One variant a command; its text is the first line of the command's help.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Look after the development server that embedded:// URLs start.
+    Embedded(embedded::Args),
+}
+
+impl Command {
+    /// Does the command. A code other than 0 says that it worked and what it found is bad.
+    pub(crate) fn run(self, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Embedded(args) => embedded::run(args, host, ui),
+        }
+    }
+}

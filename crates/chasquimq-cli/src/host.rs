@@ -1,0 +1,20 @@
+//! What the embedding program knows and a command line cannot find out by itself.
+
+use std::path::PathBuf;
+
+/// Facts and abilities of the program that runs the commands. Default: none, as in the plain binary.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Host {
+    /// Server binaries to try after `PATH`, such as the one inside an installed Python wheel.
+    pub server_binaries: Vec<PathBuf>,
+}
+
+impl Host {
+    /// Names server binaries to try after `PATH`. Default: none.
+    #[must_use]
+    pub fn server_binaries(mut self, binaries: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.server_binaries = binaries.into_iter().collect();
+        self
+    }
+}
