@@ -1,0 +1,440 @@
+//! The only door to Redis: verbs, not commands.
+//!
+//! A [`Store`] speaks for one queue over one shared connection; a [`Intake`] is the connection of
+//! its own that a reader blocks on.
+
+mod capabilities;
+pub(crate) mod keys;
+mod moves;
+mod scripts;
+mod transport;
+pub(crate) mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use capabilities::Capabilities;
+pub use keys::Keys;
+pub(crate) use moves::{Burial, Completed, Completion, Release, Released, Retry, Stored};
+use transport::{Arg, Link, Reply, bytes, int};
+pub(crate) use transport::{Messages, Reconnects, redact};
+
+use crate::config::{ConnectionTuning, EventsConfig};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The most a script is given at once, so that it does not hold up the server.
+const CHUNK: usize = 500;
+
+/// One queue on one server.
+pub(crate) struct Store {
+    link: Link,
+    keys: Keys,
+    capabilities: Capabilities,
+    events: EventsConfig,
+    url: String,
+    tuning: ConnectionTuning,
+}
+
+/// A job to be added: its encoded record, and what the store must know of it.
+#[derive(Clone, Debug)]
+pub(crate) struct NewJob {
+    pub id: String,
+    pub name: String,
+    pub unique: bool,
+    pub record: Bytes,
+}
+
+/// When a delayed job is due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Due {
+    /// So many milliseconds from now, by the server's clock.
+    In(u64),
+    /// At this time, in milliseconds since the epoch.
+    At(u64),
+}
+
+/// An entry as it was delivered.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub id: Bytes,
+    /// Field, value, field, value, …
+    pub fields: Vec<Bytes>,
+    /// Deliveries, this one included.
+    pub deliveries: u32,
+    /// One character a job, `1` = settled; empty when none is.
+    pub settled: Bytes,
+}
+
+/// What a look for abandoned entries found.
+#[derive(Debug, Default)]
+pub(crate) struct Claimed {
+    pub entries: Vec<Entry>,
+    pub cursor: Bytes,
+    pub ghosts: u64,
+}
+
+/// What a promoter tick did.
+#[derive(Debug)]
+pub(crate) enum Tick {
+    /// Another promoter leads.
+    Held { lock_left: Duration },
+    /// This promoter leads.
+    Led { promoted: u64, depth: u64, lag_ms: u64, next_due: Option<Duration>, fault: Option<Error> },
+}
+
+/// A dead job as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct DeadEntry {
+    pub dlq_id: String,
+    pub fields: Vec<(String, Bytes)>,
+}
+
+/// A dead job on its way back.
+#[derive(Clone, Debug)]
+pub(crate) struct Replay {
+    pub dlq_id: String,
+    pub job: NewJob,
+}
+
+impl Store {
+    /// Connects, finds out what the server can do, and refuses one that cannot do enough.
+    pub async fn connect(
+        url: &str,
+        queue: &str,
+        tuning: &ConnectionTuning,
+        events: &EventsConfig,
+    ) -> Result<Self> {
+        let keys = Keys::new(queue)?;
+        let link = Link::connect(url, &keys.stream, tuning, Duration::ZERO).await?;
+        let capabilities = Capabilities::detect(&link, &keys.stream)
+            .await
+            .map_err(|error| error.context(format_args!("looking at {}", redact(url))))?;
+        let (url, tuning, events) = (url.to_owned(), tuning.clone(), events.clone());
+        Ok(Self { link, keys, capabilities, events, url, tuning })
+    }
+
+    /// What the server can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The queue's keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Warns of a server that may throw the queue away when memory runs short.
+    pub async fn warn_of_eviction(&self) {
+        let Ok(info) = self.link.call("INFO", vec!["memory".into()]).await else { return };
+        let text = info.text();
+        let policy = text.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+        if let Some(policy) = policy.filter(|policy| policy.starts_with("allkeys")) {
+            tracing::warn!(
+                policy,
+                "the server may evict the queue when memory runs short: set maxmemory-policy noeviction"
+            );
+        }
+    }
+
+    /// Appends jobs, one entry each; per job whether it is new. All or none for up to 500.
+    pub async fn add(&self, jobs: &[NewJob], max_queue_len: u64) -> Result<Vec<bool>> {
+        let verbose = self.events.enabled && self.events.verbose;
+        if let ([job], 0, false) = (jobs, max_queue_len, verbose)
+            && !job.unique
+        {
+            let args = vec![bytes(&self.keys.stream), "*".into(), "j".into(), bytes(&job.record)];
+            return self.link.call("XADD", args).await.map(|_| vec![true]);
+        }
+        let mut added = Vec::with_capacity(jobs.len());
+        for chunk in jobs.chunks(CHUNK) {
+            let mut args = vec![int(max_queue_len), self.cap(verbose)];
+            for job in chunk {
+                args.push(if job.unique { job.id.as_str().into() } else { "".into() });
+                args.push(bytes(&job.record));
+                if verbose {
+                    args.extend([job.id.as_str().into(), job.name.as_str().into()]);
+                }
+            }
+            let keys = [&self.keys.stream, &self.keys.unique, &self.keys.events];
+            let reply = self.link.run(&scripts::ADD, &keys, args).await?;
+            added.extend(accepted(&reply, max_queue_len)?);
+        }
+        Ok(added)
+    }
+
+    /// Stores delayed jobs; per job whether it is new. All or none for up to 500.
+    pub async fn schedule(&self, jobs: &[(NewJob, Due)], max_delayed: u64) -> Result<Vec<bool>> {
+        let mut added = Vec::with_capacity(jobs.len());
+        for chunk in jobs.chunks(CHUNK) {
+            let mut args = vec![bytes(&self.keys.wake), int(max_delayed), self.cap(true)];
+            for (job, due) in chunk {
+                let (kind, ms) = match due {
+                    Due::In(ms) => ("in", *ms),
+                    Due::At(ms) => ("at", *ms),
+                };
+                args.extend([job.id.as_str().into(), flag(job.unique), kind.into(), int(ms)]);
+                args.extend([bytes(&job.record), job.name.as_str().into()]);
+            }
+            let k = &self.keys;
+            let reply = self
+                .link
+                .run(&scripts::SCHEDULE, &[&k.delayed, &k.jobs, &k.unique, &k.events], args)
+                .await?;
+            added.extend(accepted(&reply, max_delayed)?);
+        }
+        Ok(added)
+    }
+
+    /// Removes delayed and retrying jobs; per id whether there was one.
+    pub async fn cancel(&self, ids: &[String]) -> Result<Vec<bool>> {
+        let mut cancelled = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(CHUNK) {
+            let mut args = vec![self.cap(true)];
+            args.extend(chunk.iter().map(|id| Arg::from(id.as_str())));
+            let k = &self.keys;
+            let reply = self
+                .link
+                .run(&scripts::CANCEL, &[&k.delayed, &k.jobs, &k.unique, &k.events], args)
+                .await?;
+            cancelled.extend(flags(&reply));
+        }
+        Ok(cancelled)
+    }
+
+    /// Makes the consumer group where it is missing; refuses a queue that another group consumes.
+    pub async fn enter(&self, group: &str) -> Result<bool> {
+        let reply =
+            self.link.run(&scripts::ENTER, &[&self.keys.stream], vec![group.into()]).await?;
+        if let Some(other) = reply.items().get(1) {
+            return Err(Error::config(format!(
+                "the queue is consumed by group {:?} already; a job is deleted when it is done, so a \
+                 second group {group:?} would miss jobs: use one group a queue",
+                other.text()
+            )));
+        }
+        Ok(reply.items().first().is_some_and(|made| made.int() == 1))
+    }
+
+    /// Removes a consumer that holds nothing.
+    pub async fn leave(&self, group: &str, consumer: &str) -> Result<bool> {
+        let args = vec![group.into(), consumer.into()];
+        Ok(self.link.run(&scripts::LEAVE, &[&self.keys.stream], args).await?.int() == 1)
+    }
+
+    /// Opens the connection a reader blocks on.
+    pub async fn intake(&self, longest_wait: Duration) -> Result<Intake> {
+        let link = Link::connect(&self.url, &self.keys.stream, &self.tuning, longest_wait).await?;
+        Ok(Intake { link, stream: self.keys.stream.clone() })
+    }
+
+    /// Ends the wait of a reader that has nothing to read.
+    pub async fn wake(&self, intake: &Intake) {
+        self.link.unblock(&intake.link).await;
+    }
+
+    /// Takes over entries whose holder has been silent for `lease`.
+    pub async fn claim(
+        &self,
+        group: &str,
+        consumer: &str,
+        lease: Duration,
+        count: usize,
+        cursor: &Bytes,
+    ) -> Result<Claimed> {
+        let args = vec![
+            group.into(),
+            consumer.into(),
+            int(lease.as_millis() as u64),
+            int(count as u64),
+            bytes(cursor),
+        ];
+        let reply =
+            self.link.run(&scripts::CLAIM, &[&self.keys.stream, &self.keys.settled], args).await?;
+        let [_, cursor, ghosts, entries @ ..] = reply.items() else {
+            return Err(unexpected("claim"));
+        };
+        let entries = entries.chunks_exact(4).map(|entry| Entry {
+            id: entry[0].bytes(),
+            fields: entry[1].items().iter().map(Reply::bytes).collect(),
+            deliveries: entry[2].int().max(1) as u32,
+            settled: entry[3].bytes(),
+        });
+        Ok(Claimed {
+            entries: entries.collect(),
+            cursor: cursor.bytes(),
+            ghosts: ghosts.int() as u64,
+        })
+    }
+
+    /// Starts leases anew; per entry whether it was still this consumer's.
+    pub async fn renew(&self, group: &str, consumer: &str, ids: &[Bytes]) -> Result<Vec<bool>> {
+        let mut renewed = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(CHUNK) {
+            let mut args = vec![group.into(), consumer.into()];
+            args.extend(chunk.iter().map(bytes));
+            let reply = self.link.run(&scripts::RENEW, &[&self.keys.stream], args).await?;
+            renewed.extend(flags(&reply));
+        }
+        Ok(renewed)
+    }
+
+    /// Takes or renews the lead and moves due jobs to the stream.
+    pub async fn promote(&self, holder: &str, lock_ttl: Duration, count: usize) -> Result<Tick> {
+        let args = vec![
+            holder.into(),
+            int(lock_ttl.as_millis() as u64),
+            int(count as u64),
+            self.cap(self.events.verbose),
+        ];
+        let k = &self.keys;
+        let keys = [&k.promoter, &k.delayed, &k.jobs, &k.stream, &k.events];
+        let reply = self.link.run(&scripts::PROMOTE, &keys, args).await?;
+        match reply.items() {
+            [led, promoted, depth, lag, wait, _, fault] if led.int() == 1 => Ok(Tick::Led {
+                promoted: promoted.int() as u64,
+                depth: depth.int() as u64,
+                lag_ms: lag.int() as u64,
+                next_due: u64::try_from(wait.int()).ok().map(Duration::from_millis),
+                fault: moves::fault(fault),
+            }),
+            [_, left] => {
+                Ok(Tick::Held { lock_left: Duration::from_millis(left.int().max(0) as u64) })
+            }
+            _ => Err(unexpected("promote")),
+        }
+    }
+
+    /// Gives up the lead.
+    pub async fn unlock(&self, holder: &str) -> Result<()> {
+        self.link.run(&scripts::UNLOCK, &[&self.keys.promoter], vec![holder.into()]).await.map(drop)
+    }
+
+    /// Listens for jobs that are due earlier than any before.
+    pub async fn wakes(&self) -> Result<Messages> {
+        self.link.subscribe(&self.keys.wake).await
+    }
+
+    /// Tells of reconnects, after which subscriptions are gone.
+    pub fn reconnects(&self) -> Reconnects {
+        self.link.reconnects()
+    }
+
+    /// Dead jobs after `after`, oldest first.
+    pub async fn dead(&self, after: Option<&str>, limit: usize) -> Result<Vec<DeadEntry>> {
+        let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+        let args =
+            vec![bytes(&self.keys.dlq), from.into(), "+".into(), "COUNT".into(), int(limit as u64)];
+        let reply = self.link.call("XRANGE", args).await?;
+        let entry = |entry: &Reply| {
+            let [id, fields] = entry.items() else { return None };
+            let fields = fields.items().chunks_exact(2).map(|f| (f[0].text(), f[1].bytes()));
+            Some(DeadEntry { dlq_id: id.text(), fields: fields.collect() })
+        };
+        Ok(reply.items().iter().filter_map(entry).collect())
+    }
+
+    /// Moves dead jobs back to the stream; per job whether it was moved.
+    pub async fn replay(&self, jobs: &[Replay]) -> Result<Vec<bool>> {
+        let mut replayed = Vec::with_capacity(jobs.len());
+        for chunk in jobs.chunks(CHUNK) {
+            let mut args = vec![self.cap(true)];
+            for Replay { dlq_id, job } in chunk {
+                args.extend([dlq_id.as_str().into(), bytes(&job.record)]);
+                args.extend([job.id.as_str().into(), job.name.as_str().into(), flag(job.unique)]);
+            }
+            let k = &self.keys;
+            let reply = self
+                .link
+                .run(&scripts::REPLAY, &[&k.dlq, &k.stream, &k.unique, &k.events], args)
+                .await?;
+            replayed.extend(flags(&reply));
+        }
+        Ok(replayed)
+    }
+
+    /// Closes the connection.
+    pub async fn close(&self) {
+        self.link.close().await;
+    }
+
+    /// Events to keep, as scripts want it: 0 publishes nothing.
+    fn cap(&self, wanted: bool) -> Arg {
+        int(if self.events.enabled && wanted { self.events.max_stream_len.max(1) } else { 0 })
+    }
+}
+
+/// The connection a reader blocks on.
+pub(crate) struct Intake {
+    link: Link,
+    stream: Bytes,
+}
+
+impl Intake {
+    /// Waits at most `wait` for new entries; none when the wait ends first or is ended.
+    pub async fn read(
+        &self,
+        group: &str,
+        consumer: &str,
+        count: usize,
+        wait: Duration,
+    ) -> Result<Vec<Entry>> {
+        let args = vec![
+            "GROUP".into(),
+            group.into(),
+            consumer.into(),
+            "COUNT".into(),
+            int(count as u64),
+            "BLOCK".into(),
+            int(wait.as_millis().max(1) as u64),
+            "STREAMS".into(),
+            bytes(&self.stream),
+            ">".into(),
+        ];
+        let reply = self.link.block("XREADGROUP", args).await?;
+        // RESP3 answers {stream: entries}; one stream was asked for.
+        let entries = reply.items().get(1).map_or(&[][..], Reply::items);
+        let entry = |entry: &Reply| {
+            let [id, fields] = entry.items() else { return None };
+            let fields = fields.items().iter().map(Reply::bytes).collect();
+            Some(Entry { id: id.bytes(), fields, deliveries: 1, settled: Bytes::new() })
+        };
+        Ok(entries.iter().filter_map(entry).collect())
+    }
+
+    /// Closes the connection.
+    pub async fn close(&self) {
+        self.link.close().await;
+    }
+}
+
+fn flag(on: bool) -> Arg {
+    if on { "1".into() } else { "0".into() }
+}
+
+/// What follows the leading integer, as truth values.
+fn flags(reply: &Reply) -> impl Iterator<Item = bool> + '_ {
+    reply.items().iter().skip(1).map(|item| item.int() == 1)
+}
+
+/// Reads the reply of add and schedule: {1, new…} or {0, held}.
+fn accepted(reply: &Reply, max: u64) -> Result<Vec<bool>> {
+    let items = reply.items();
+    if items.first().is_some_and(|ok| ok.int() == 1) {
+        return Ok(flags(reply).collect());
+    }
+    let held = items.get(1).map_or(0, Reply::int);
+    Err(Error::new(
+        ErrorKind::QueueFull,
+        format!(
+            "the queue holds {held} jobs and may hold {max}: nothing was added; add again later"
+        ),
+    ))
+}
+
+fn unexpected(verb: &str) -> Error {
+    Error::new(ErrorKind::Server, format!("the server answered {verb} in an unknown shape"))
+}

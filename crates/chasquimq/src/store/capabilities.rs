@@ -1,0 +1,121 @@
+//! What the server at the other end can do, found out once a connection.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::transport::{Link, Reply};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The oldest servers served: both have XAUTOCLAIM and consistent scripts.
+const FLOOR_REDIS: (u32, u32) = (6, 2);
+const FLOOR_VALKEY: (u32, u32) = (7, 2);
+
+/// Which server it is, and which optional commands may be used.
+#[derive(Debug)]
+pub struct Capabilities {
+    /// `redis` or `valkey`, as the server calls itself.
+    pub server: String,
+    /// The server's own version.
+    pub version: String,
+    /// XACKDEL answers (Redis 8.2.3 and later, some Valkey).
+    ackdel: AtomicBool,
+}
+
+impl Capabilities {
+    /// Asks the server, and refuses one that is too old.
+    pub(super) async fn detect(link: &Link, stream: &bytes::Bytes) -> Result<Self> {
+        let hello = link.call("HELLO", vec![]).await?;
+        let server = field(&hello, "server").unwrap_or_else(|| "redis".into());
+        let version = field(&hello, "version").unwrap_or_default();
+        check_floor(&server, &version)?;
+        let ackdel = has_ackdel(link, stream, &server, &version).await?;
+        Ok(Self { server, version, ackdel: AtomicBool::new(ackdel) })
+    }
+
+    /// Whether XACKDEL may be used.
+    #[must_use]
+    pub fn ackdel(&self) -> bool {
+        self.ackdel.load(Ordering::Relaxed)
+    }
+
+    /// The server no longer knows XACKDEL: an older one has taken over.
+    pub(super) fn downgrade(&self) {
+        if self.ackdel.swap(false, Ordering::Relaxed) {
+            tracing::warn!("the server no longer knows XACKDEL; using XACK and XDEL from now on");
+        }
+    }
+}
+
+fn field(hello: &Reply, name: &str) -> Option<String> {
+    let mut pairs = hello.items().chunks_exact(2);
+    pairs.find(|pair| pair[0].text() == name).map(|pair| pair[1].text())
+}
+
+/// Major, minor and patch of `8.2.3` or `7.0.15-something`; what is missing counts as 0.
+fn numbers(version: &str) -> (u32, u32, u32) {
+    let mut parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    (next(), next(), next())
+}
+
+fn check_floor(server: &str, version: &str) -> Result<()> {
+    let (major, minor, _) = numbers(version);
+    let floor = if server == "valkey" { FLOOR_VALKEY } else { FLOOR_REDIS };
+    if (major, minor) >= floor {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "the server is {server} {version}, which lacks XAUTOCLAIM, so jobs of dead workers \
+             could not be recovered: use Redis 6.2 or later, or Valkey 7.2 or later"
+        ),
+    ))
+}
+
+/// Asks for an id that cannot exist, of a group that does not: nothing changes. 8.2.0 to 8.2.2 are
+/// not asked: several ids in one XACKDEL overflow their stack (CVE-2025-62507).
+async fn has_ackdel(
+    link: &Link,
+    stream: &bytes::Bytes,
+    server: &str,
+    version: &str,
+) -> Result<bool> {
+    if server == "redis" && matches!(numbers(version), (8, 2, 0..=2)) {
+        return Ok(false);
+    }
+    let args = vec![
+        stream.clone().into(),
+        "chasquimq-probe".into(),
+        "IDS".into(),
+        "1".into(),
+        "0-1".into(),
+    ];
+    match link.call("XACKDEL", args).await {
+        Ok(_) => Ok(true),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Server | ErrorKind::Auth | ErrorKind::WrongType
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_servers_below_the_floor_in_one_sentence() {
+        let error = check_floor("redis", "6.0.16").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("redis 6.0.16"), "{error}");
+        assert!(check_floor("redis", "6.2.14").is_ok());
+        assert!(check_floor("valkey", "7.0.0").is_err());
+        assert!(check_floor("valkey", "8.1.8").is_ok());
+        assert!(check_floor("redis", "255.255.255").is_ok());
+    }
+}

@@ -1,0 +1,208 @@
+//! Settling: the four ways out of `running`, each a batch for one script.
+
+use bytes::Bytes;
+
+use super::transport::{Arg, Reply, bytes, classify, int, is_unknown_command};
+use super::{Store, flag, scripts};
+use crate::error::{Error, Result};
+
+/// What became of one item of a batch.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    /// It was stored.
+    Yes,
+    /// The entry is no longer this consumer's, or the job was settled before; nothing changed.
+    No,
+    /// It could not be stored; nothing changed and it may be tried again.
+    Failed(Error),
+}
+
+/// Jobs of one entry that are done.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    pub entry: Bytes,
+    /// Whether another consumer may hold the entry by now.
+    pub check_owner: bool,
+    pub total: usize,
+    pub jobs: Vec<Completed>,
+}
+
+/// One job that is done.
+#[derive(Debug)]
+pub(crate) struct Completed {
+    pub index: usize,
+    pub id: String,
+    pub name: Bytes,
+    pub run: u32,
+    pub duration_us: u64,
+    pub unique: bool,
+}
+
+/// A job that will run again.
+#[derive(Debug)]
+pub(crate) struct Retry {
+    pub entry: Bytes,
+    pub total: usize,
+    pub index: usize,
+    pub id: String,
+    pub name: Bytes,
+    pub record: Bytes,
+    pub backoff_ms: u64,
+    pub run: u32,
+    pub duration_us: u64,
+    pub error: String,
+}
+
+/// A job that is given up.
+#[derive(Debug)]
+pub(crate) struct Burial {
+    pub entry: Bytes,
+    pub total: usize,
+    pub index: usize,
+    pub id: String,
+    pub name: Bytes,
+    pub unique: bool,
+    pub reason: &'static str,
+    pub error: String,
+    /// The run that gave up; 0 when none ran.
+    pub run: u32,
+    pub duration_us: u64,
+    pub lost: u32,
+    /// Field, value, …: the record under `j`, or the fields of an entry that is none of ours.
+    pub raw: Vec<Bytes>,
+}
+
+/// Jobs of one entry that go back unrun.
+#[derive(Debug)]
+pub(crate) struct Release {
+    pub entry: Bytes,
+    pub total: usize,
+    /// Their records, one after the other.
+    pub value: Bytes,
+    pub jobs: Vec<Released>,
+}
+
+/// One job that goes back.
+#[derive(Debug)]
+pub(crate) struct Released {
+    pub index: usize,
+    pub id: String,
+    pub name: Bytes,
+}
+
+impl Store {
+    /// running -> done.
+    pub async fn complete(
+        &self,
+        group: &str,
+        consumer: &str,
+        batch: &[Completion],
+    ) -> Result<Vec<Stored>> {
+        let k = self.keys();
+        let keys = [&k.stream, &k.settled, &k.events, &k.unique];
+        let mut args = self.preamble(group, consumer, 5 + batch.len() * 10);
+        args.push(flag(self.capabilities().ackdel()));
+        for entry in batch {
+            args.extend([bytes(&entry.entry), flag(entry.check_owner), int(entry.total as u64)]);
+            args.push(int(entry.jobs.len() as u64));
+            for job in &entry.jobs {
+                args.extend([int(job.index as u64), job.id.as_str().into(), bytes(&job.name)]);
+                args.extend([int(job.run.into()), int(job.duration_us), flag(job.unique)]);
+            }
+        }
+        match self.link.run(&scripts::COMPLETE, &keys, args).await {
+            Err(error) if self.capabilities().ackdel() && is_unknown_command(&error) => {
+                self.capabilities().downgrade();
+                Err(error)
+            }
+            reply => results(&reply?, batch.len()),
+        }
+    }
+
+    /// running -> delayed.
+    pub async fn retry(&self, group: &str, consumer: &str, batch: &[Retry]) -> Result<Vec<Stored>> {
+        let k = self.keys();
+        let keys = [&k.stream, &k.settled, &k.events, &k.delayed, &k.jobs];
+        let mut args = self.preamble(group, consumer, 4 + batch.len() * 10);
+        args.push(bytes(&k.wake));
+        for job in batch {
+            args.extend([bytes(&job.entry), int(job.total as u64), int(job.index as u64)]);
+            args.extend([job.id.as_str().into(), bytes(&job.name), bytes(&job.record)]);
+            args.extend([int(job.backoff_ms), int(job.run.into()), int(job.duration_us)]);
+            args.push(job.error.as_str().into());
+        }
+        results(&self.link.run(&scripts::RETRY, &keys, args).await?, batch.len())
+    }
+
+    /// running -> dead. Keeps the newest `keep` dead jobs, or all when it is 0.
+    pub async fn bury(
+        &self,
+        group: &str,
+        consumer: &str,
+        batch: &[Burial],
+        keep: u64,
+    ) -> Result<Vec<Stored>> {
+        let k = self.keys();
+        let keys = [&k.stream, &k.settled, &k.events, &k.dlq, &k.unique];
+        let mut args = self.preamble(group, consumer, 4 + batch.len() * 14);
+        args.push(int(keep));
+        for job in batch {
+            args.extend([bytes(&job.entry), int(job.total as u64), int(job.index as u64)]);
+            args.extend([job.id.as_str().into(), bytes(&job.name), flag(job.unique)]);
+            args.extend([job.reason.into(), job.error.as_str().into(), int(job.run.into())]);
+            args.extend([int(job.duration_us), int(job.lost.into()), int(job.raw.len() as u64)]);
+            args.extend(job.raw.iter().map(bytes));
+        }
+        results(&self.link.run(&scripts::BURY, &keys, args).await?, batch.len())
+    }
+
+    /// running -> ready.
+    pub async fn release(
+        &self,
+        group: &str,
+        consumer: &str,
+        batch: &[Release],
+    ) -> Result<Vec<Stored>> {
+        let k = self.keys();
+        let keys = [&k.stream, &k.settled, &k.events];
+        let mut args = self.preamble(group, consumer, 3 + batch.len() * 7);
+        for entry in batch {
+            args.extend([bytes(&entry.entry), int(entry.total as u64), bytes(&entry.value)]);
+            args.push(int(entry.jobs.len() as u64));
+            for job in &entry.jobs {
+                args.extend([int(job.index as u64), job.id.as_str().into(), bytes(&job.name)]);
+            }
+        }
+        results(&self.link.run(&scripts::RELEASE, &keys, args).await?, batch.len())
+    }
+
+    fn preamble(&self, group: &str, consumer: &str, capacity: usize) -> Vec<Arg> {
+        let mut args = Vec::with_capacity(capacity);
+        args.extend([group.into(), consumer.into(), self.cap(true)]);
+        args
+    }
+}
+
+/// An error text in a reply, as an error.
+pub(super) fn fault(item: &Reply) -> Option<Error> {
+    match item {
+        Reply::Bytes(text) if !text.is_empty() => {
+            let text = item.text();
+            Some(Error::new(classify(&text), text))
+        }
+        _ => None,
+    }
+}
+
+fn results(reply: &Reply, expected: usize) -> Result<Vec<Stored>> {
+    let items = reply.items().get(1..).unwrap_or_default();
+    if items.len() != expected {
+        return Err(super::unexpected("a settlement"));
+    }
+    let one = |item: &Reply| match fault(item) {
+        Some(error) => Stored::Failed(error),
+        None if item.int() == 1 => Stored::Yes,
+        None => Stored::No,
+    };
+    Ok(items.iter().map(one).collect())
+}

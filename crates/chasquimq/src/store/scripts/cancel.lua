@@ -1,0 +1,20 @@
+-- cancel: delayed -> cancelled, by job id, retrying jobs included.
+-- KEYS  1 delayed, 2 jobs, 3 unique, 4 events
+-- ARGV  1 events to keep (0: publish nothing), then job ids
+-- Returns {jobs cancelled, per job 1 cancelled | 0 not delayed}.
+local cap = ARGV[1]
+local reply = {0}
+for i = 2, #ARGV do
+  local id = ARGV[i]
+  local removed = redis.call('ZREM', KEYS[1], id)
+  if removed == 1 then
+    redis.call('HDEL', KEYS[2], id)
+    redis.call('HDEL', KEYS[3], id)
+    if cap ~= '0' then
+      redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', cap, '*', 'e', 'cancelled', 'id', id, 'n', '')
+    end
+  end
+  reply[1] = reply[1] + removed
+  reply[#reply + 1] = removed
+end
+return reply

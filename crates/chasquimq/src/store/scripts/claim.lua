@@ -1,0 +1,37 @@
+-- claim: takes over entries whose holder has been silent for a lease.
+-- KEYS  1 stream, 2 settled
+-- ARGV  1 group, 2 consumer, 3 lease ms, 4 entries at most, 5 cursor
+-- Returns {entries, next cursor, ghosts acknowledged,
+--          then per entry: id, {field, value, …}, deliveries with this one, settled bitmap or ""}.
+-- Redis 6.2 answers nil for entries that are pending but deleted; they are found among this
+-- consumer's own and acknowledged. Later versions drop them from the pending list themselves.
+local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+local claimed = redis.call('XAUTOCLAIM', stream, group, consumer, ARGV[3], ARGV[5], 'COUNT', ARGV[4])
+local ghosts = claimed[3] and #claimed[3] or 0
+local reply = {0, claimed[1], 0}
+local nils = false
+for i = 1, #claimed[2] do
+  local entry = claimed[2][i]
+  if entry and entry[2] then
+    local id = entry[1]
+    local pending = redis.call('XPENDING', stream, group, id, id, 1)[1]
+    local bitmap = redis.call('HGET', KEYS[2], id)
+    reply[1] = reply[1] + 1
+    reply[#reply + 1] = id
+    reply[#reply + 1] = entry[2]
+    reply[#reply + 1] = pending and pending[4] or 1
+    reply[#reply + 1] = bitmap or ''
+  else
+    nils = true
+  end
+end
+if nils then
+  for _, pending in ipairs(redis.call('XPENDING', stream, group, '-', '+', 1000, consumer)) do
+    if #redis.call('XRANGE', stream, pending[1], pending[1]) == 0 then
+      ghosts = ghosts + redis.call('XACK', stream, group, pending[1])
+      redis.call('HDEL', KEYS[2], pending[1])
+    end
+  end
+end
+reply[3] = ghosts
+return reply

@@ -1,0 +1,62 @@
+-- complete: running -> done. Marks jobs settled; acknowledges and deletes entries that are through.
+-- KEYS  4 unique
+-- ARGV  4 XACKDEL available (1|0), then per entry: id, look at the owner (1|0), jobs in the entry,
+--       jobs settled now, and per job: index, id, name, attempt, duration in us, release the id (1|0)
+-- Returns {entries stored, per entry 1 stored | 0 not this consumer's or settled before}.
+local reply, closing, open, done = {0}, {}, {}, {}
+
+local function mark_all(id, total, first, jobs)
+  if jobs == total then return true end
+  local through = false
+  for job = first, first + (jobs - 1) * 6, 6 do through = mark(id, total, tonumber(ARGV[job])) end
+  return through
+end
+
+local function acknowledge()
+  if ARGV[4] == '1' then
+    return redis.call('XACKDEL', stream, group, 'IDS', #closing, unpack(closing))
+  end
+  local acked, gone = {}, {}
+  for n, id in ipairs(closing) do
+    acked[n] = redis.call('XACK', stream, group, id)
+    if acked[n] == 1 then gone[#gone + 1] = id end
+  end
+  if #gone > 0 then redis.call('XDEL', stream, unpack(gone)) end
+  return acked
+end
+
+local function tell_jobs(entry)
+  for job = entry.first, entry.first + (entry.jobs - 1) * 6, 6 do
+    if ARGV[job + 5] == '1' then redis.pcall('HDEL', KEYS[4], ARGV[job + 1]) end
+    tell('completed', 'id', ARGV[job + 1], 'n', ARGV[job + 2], 'attempt', ARGV[job + 3],
+      'duration_us', ARGV[job + 4])
+  end
+end
+
+local i = 5
+while i <= #ARGV do
+  local id, total, jobs = ARGV[i], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  local entry = {first = i + 4, jobs = jobs, slot = #reply + 1}
+  reply[entry.slot] = 0
+  if (ARGV[i + 1] == '0' or owned(id)) and not was_settled(id, total, tonumber(ARGV[i + 4])) then
+    if mark_all(id, total, entry.first, jobs) then
+      closing[#closing + 1] = id
+      open[#open + 1] = entry
+    else
+      done[#done + 1] = entry
+    end
+  end
+  i = i + 4 + jobs * 6
+end
+if #closing > 0 then
+  local acked = acknowledge()
+  for n, entry in ipairs(open) do
+    if acked[n] == 1 then done[#done + 1] = entry end
+  end
+end
+for _, entry in ipairs(done) do
+  reply[1] = reply[1] + 1
+  reply[entry.slot] = 1
+  tell_jobs(entry)
+end
+return reply

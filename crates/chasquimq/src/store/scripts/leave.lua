@@ -1,0 +1,7 @@
+-- leave: removes a consumer from the group, unless entries are still pending for it.
+-- KEYS  1 stream
+-- ARGV  1 group, 2 consumer
+-- Returns 1 removed | 0 entries are pending.
+if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
+redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+return 1

@@ -1,0 +1,39 @@
+-- promote: the leader moves due jobs from delayed to the stream; takes or renews the lead first.
+-- KEYS  1 promoter, 2 delayed, 3 jobs, 4 stream, 5 events
+-- ARGV  1 holder, 2 lock ms, 3 jobs to move at most, 4 events to keep (0: publish nothing)
+-- Returns {0, lock ms left} when another leads, else
+--         {1, promoted, still delayed, ms the oldest left behind is overdue,
+--          ms until the next is due (-1: none), members without a record, error text or ""}.
+redis.call('XDEL', KEYS[4], '0-1') -- frees nothing, yet lets the script complete when out of memory
+local holder, cap = ARGV[1], ARGV[4]
+local leader = redis.call('GET', KEYS[1])
+if leader and leader ~= holder then return {0, redis.call('PTTL', KEYS[1])} end
+redis.call('SET', KEYS[1], holder, 'PX', ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[3])
+local promoted, ghosts, fault = 0, 0, ''
+for _, id in ipairs(ids) do
+  local record = redis.call('HGET', KEYS[3], id)
+  if record then
+    local ok = redis.pcall('XADD', KEYS[4], '*', 'j', record)
+    if type(ok) == 'table' and ok.err then
+      fault = ok.err
+      break
+    end
+    promoted = promoted + 1
+    if cap ~= '0' then
+      redis.pcall('XADD', KEYS[5], 'MAXLEN', '~', cap, '*', 'e', 'promoted', 'id', id, 'n', '')
+    end
+  else
+    ghosts = ghosts + 1
+  end
+  redis.call('ZREM', KEYS[2], id)
+  redis.call('HDEL', KEYS[3], id)
+end
+local next_due = tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2])
+local lag, wait = 0, -1
+if next_due then
+  lag, wait = math.max(0, now - next_due), math.max(0, next_due - now)
+end
+return {1, promoted, redis.call('ZCARD', KEYS[2]), lag, wait, ghosts, fault}

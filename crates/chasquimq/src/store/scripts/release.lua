@@ -1,0 +1,27 @@
+-- release: running -> ready. Appends jobs as a new entry, then settles them in their old one.
+-- ARGV  from 4 per entry: id, jobs in the entry, value of the new entry, jobs released,
+--       and per job: index, id, name
+-- Returns {entries stored, per entry 1 stored | 0 not this consumer's or settled before | an error
+--          text, nothing changed}.
+local reply = {0}
+
+local function release(i, jobs)
+  local id, total, first = ARGV[i], tonumber(ARGV[i + 1]), i + 4
+  if not owned(id) or was_settled(id, total, tonumber(ARGV[first])) then return 0 end
+  local fault = failure(redis.pcall('XADD', stream, '*', 'j', ARGV[i + 2]))
+  if fault then return fault end
+  for job = first, first + (jobs - 1) * 3, 3 do
+    settle(id, total, tonumber(ARGV[job]))
+    tell('released', 'id', ARGV[job + 1], 'n', ARGV[job + 2])
+  end
+  reply[1] = reply[1] + 1
+  return 1
+end
+
+local i = 4
+while i <= #ARGV do
+  local jobs = tonumber(ARGV[i + 3])
+  reply[#reply + 1] = release(i, jobs)
+  i = i + 4 + jobs * 3
+end
+return reply

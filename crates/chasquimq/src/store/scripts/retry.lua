@@ -1,0 +1,40 @@
+-- retry: running -> delayed. Writes the job to its new place, then settles it in its entry.
+-- KEYS  4 delayed, 5 jobs
+-- ARGV  4 wake channel, then per job: entry id, jobs in the entry, index, job id, name, record,
+--       backoff ms, run that failed, duration in us, error text
+-- Returns {jobs stored, per job 1 stored | 0 not this consumer's or settled before | an error text,
+--          nothing changed}.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local before = tonumber((redis.pcall('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES'))[2])
+local reply, earliest = {0}, nil
+
+local function write(id, record, due)
+  local fault = failure(redis.pcall('HSET', KEYS[5], id, record))
+  if fault then return fault end
+  fault = failure(redis.pcall('ZADD', KEYS[4], string.format('%.0f', due), id))
+  if fault then redis.call('HDEL', KEYS[5], id) end
+  return fault
+end
+
+local function retry(i)
+  local id, total, index = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  if not owned(id) or was_settled(id, total, index) then return 0 end
+  local due = now + tonumber(ARGV[i + 6])
+  local fault = write(ARGV[i + 3], ARGV[i + 5], due)
+  if fault then return fault end
+  settle(id, total, index)
+  earliest = math.min(earliest or due, due)
+  tell('failed', 'id', ARGV[i + 3], 'n', ARGV[i + 4], 'attempt', ARGV[i + 7],
+    'duration_us', ARGV[i + 8], 'reason', ARGV[i + 9])
+  tell('retry-scheduled', 'id', ARGV[i + 3], 'n', ARGV[i + 4],
+    'attempt', string.format('%.0f', ARGV[i + 7] + 1), 'backoff_ms', ARGV[i + 6])
+  reply[1] = reply[1] + 1
+  return 1
+end
+
+for i = 5, #ARGV, 10 do reply[#reply + 1] = retry(i) end
+if earliest and (not before or earliest < before) then
+  redis.pcall('PUBLISH', ARGV[4], string.format('%.0f', earliest))
+end
+return reply
