@@ -144,6 +144,7 @@ class Server:
             [WATCHDOG, self.folder, self.kind.path, self.folder / "server.conf"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             # Ctrl-C goes to pytest alone: the server must be there until the tests have ended.
             process_group=0,
         )
