@@ -1,19 +1,33 @@
 //! Background-job queue on Redis and Valkey: the engine.
+//!
+//! In the order in which a job meets it: a [`Producer`] adds it, a [`Promoter`] moves it to the
+//! stream when it was delayed, a [`Consumer`] reads, runs and settles it. `lifecycle` has the table
+//! of all that can happen to a job. Delivery is at least once: an accepted job is never lost, and
+//! it runs twice only when a worker died or was cut off while it ran.
 
 pub mod config;
+pub mod consumer;
+pub mod dlq;
 pub mod error;
 pub mod job;
 pub mod lifecycle;
 pub mod metrics;
+pub mod producer;
+pub mod promoter;
 mod retry;
 pub(crate) mod store;
 
 pub use config::{
     ConnectionTuning, ConsumerConfig, EventsConfig, ProducerConfig, PromoterConfig, RetryConfig,
 };
+pub use consumer::{Consumer, Delivery, Ending, Health, Report, Session};
+pub use dlq::DlqEntry;
 pub use error::{Error, ErrorKind, HandlerError, Result};
 pub use job::{AddOptions, BackoffKind, BackoffSpec, Job, JobId, JobRetryOverride};
+pub use lifecycle::Outcome;
 pub use metrics::{
     DlqReason, DlqRouted, JobOutcome, JobOutcomeKind, JobStarted, LeasesRenewed, LockOutcome,
     MetricsSink, NoopSink, PromoterTick, ReaderBatch, RetryScheduled, TaskRestarted, noop_sink,
 };
+pub use producer::{Delay, Producer, RawJob};
+pub use promoter::Promoter;

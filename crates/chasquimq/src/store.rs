@@ -113,6 +113,8 @@ impl Store {
         let capabilities = Capabilities::detect(&link, &keys.stream)
             .await
             .map_err(|error| error.context(format_args!("looking at {}", redact(url))))?;
+        let Capabilities { server, version, .. } = &capabilities;
+        tracing::debug!(server, version, ackdel = capabilities.ackdel(), "connected");
         let (url, tuning, events) = (url.to_owned(), tuning.clone(), events.clone());
         Ok(Self { link, keys, capabilities, events, url, tuning })
     }

@@ -35,7 +35,8 @@ pub const MAX_RECORDS: usize = 4096;
 /// How deep msgpack may nest in the options before a record is refused.
 const MAX_DEPTH: usize = 16;
 const FIELDS: u32 = 8;
-const MAX_ID_BYTES: usize = 256;
+/// The longest id, in bytes.
+pub const MAX_ID_BYTES: usize = 256;
 
 /// A job as it is stored.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,384 @@
+//! What a consumer holds: entries under lease, deliveries not ended, endings not stored.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::lifecycle::{Outcome, Standing};
+use crate::store::wire::Record;
+
+/// An entry under lease.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub id: Bytes,
+    /// Jobs in it, settled ones included.
+    pub total: usize,
+    /// Jobs of it that this consumer has not seen settled.
+    open: AtomicUsize,
+    /// When the lease last began, in milliseconds since the hold was made.
+    leased_ms: AtomicU64,
+    /// Another consumer has it.
+    lost: AtomicBool,
+}
+
+impl Entry {
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+/// The raw value of a delivery: a job, or an entry that is none.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Job { record: Box<Record>, raw: Bytes },
+    Foreign { fields: Vec<Bytes> },
+}
+
+/// One delivered job. Dropped without an [`Ending`] it goes back to the queue, attempt unchanged.
+#[derive(Debug)]
+pub struct Delivery {
+    pub(super) parts: Option<Parts>,
+    pub(super) hold: Arc<Hold>,
+}
+
+/// What a delivery is made of; moves into its ending.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub entry: Arc<Entry>,
+    pub index: usize,
+    pub content: Content,
+    pub name: Arc<str>,
+    /// Deliveries whose worker died, this one's redeliveries included.
+    pub lost: u32,
+}
+
+impl Parts {
+    pub fn record(&self) -> Option<&Record> {
+        match &self.content {
+            Content::Job { record, .. } => Some(record),
+            Content::Foreign { .. } => None,
+        }
+    }
+
+    pub fn standing(&self) -> Standing<'_> {
+        let record = self.record();
+        Standing {
+            attempt: record.map_or(0, |record| record.attempt),
+            lost: self.lost,
+            retry: record.and_then(|record| record.retry.as_ref()),
+        }
+    }
+}
+
+static NO_PAYLOAD: Bytes = Bytes::new();
+
+impl Delivery {
+    /// The job's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.record().map_or("", |record| &record.id)
+    }
+
+    /// The job's name; empty when it has none.
+    #[must_use]
+    pub fn name(&self) -> Arc<str> {
+        self.parts.as_ref().map_or_else(|| "".into(), |parts| Arc::clone(&parts.name))
+    }
+
+    /// The payload's msgpack.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        self.record().map_or(&NO_PAYLOAD, |record| &record.payload)
+    }
+
+    /// Runs that ended in an error so far.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.record().map_or(0, |record| record.attempt)
+    }
+
+    /// Deliveries whose worker died so far.
+    #[must_use]
+    pub fn lost(&self) -> u32 {
+        self.parts.as_ref().map_or(0, |parts| parts.lost)
+    }
+
+    /// When the producer made the job, in milliseconds since the epoch, producer's clock.
+    #[must_use]
+    pub fn created_at_ms(&self) -> u64 {
+        self.record().map_or(0, |record| record.created_at_ms)
+    }
+
+    /// The job's own retry rule.
+    #[must_use]
+    pub fn retry(&self) -> Option<&crate::job::JobRetryOverride> {
+        self.record().and_then(|record| record.retry.as_ref())
+    }
+
+    /// Says how the delivery ended; give the ending to [`Session::settle`](super::Session::settle).
+    #[must_use]
+    pub fn end(mut self, outcome: Outcome, duration: Duration) -> Ending {
+        Ending { parts: self.parts.take(), outcome, duration, resent: false }
+    }
+
+    fn record(&self) -> Option<&Record> {
+        self.parts.as_ref().and_then(Parts::record)
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(parts) = self.parts.take() {
+            let interrupted = Outcome::Interrupted;
+            let parts = Some(parts);
+            self.hold.settle([Ending {
+                parts,
+                outcome: interrupted,
+                duration: Duration::ZERO,
+                resent: false,
+            }]);
+        }
+    }
+}
+
+/// How a delivery ended, to be stored.
+#[derive(Debug)]
+pub struct Ending {
+    pub(super) parts: Option<Parts>,
+    pub(super) outcome: Outcome,
+    pub(super) duration: Duration,
+    /// Sent before, with the reply lost: an answer of "not yours" may then mean "stored".
+    pub(super) resent: bool,
+}
+
+/// The three places a delivered job can be in, all bounded: the reader asks for no more than
+/// [`Hold::room`].
+#[derive(Debug)]
+pub(crate) struct Hold {
+    epoch: Instant,
+    capacity: usize,
+    most_unsettled: usize,
+    entries: Mutex<HashMap<Bytes, Arc<Entry>>>,
+    inbox: Mutex<Inbox>,
+    arrived: Notify,
+    endings: Mutex<VecDeque<Ending>>,
+    ended: Notify,
+    /// Delivered, not ended.
+    running: AtomicUsize,
+    /// Ended, not stored.
+    unsettled: AtomicUsize,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    waiting: VecDeque<Delivery>,
+    closed: bool,
+}
+
+impl Hold {
+    pub fn new(capacity: usize, most_unsettled: usize) -> Self {
+        Self {
+            epoch: Instant::now(),
+            capacity,
+            most_unsettled,
+            entries: Mutex::default(),
+            inbox: Mutex::default(),
+            arrived: Notify::new(),
+            endings: Mutex::default(),
+            ended: Notify::new(),
+            running: AtomicUsize::new(0),
+            unsettled: AtomicUsize::new(0),
+            freed: Notify::new(),
+        }
+    }
+
+    /// How many more jobs may be taken in.
+    pub fn room(&self) -> usize {
+        if self.unsettled() >= self.most_unsettled {
+            return 0;
+        }
+        self.capacity.saturating_sub(self.running())
+    }
+
+    /// Waits until there is room; how much.
+    pub async fn wait_for_room(&self) -> usize {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let room = self.room();
+            if room > 0 {
+                return room;
+            }
+            freed.await;
+        }
+    }
+
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Acquire)
+    }
+
+    pub fn unsettled(&self) -> usize {
+        self.unsettled.load(Ordering::Acquire)
+    }
+
+    /// Milliseconds since the hold was made, for [`Hold::lease`].
+    pub fn clock_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Begins to hold an entry, `None` when it is held already: its job still runs here.
+    pub fn lease(&self, id: &Bytes, total: usize, open: usize, now_ms: u64) -> Option<Arc<Entry>> {
+        let mut entries = lock(&self.entries);
+        if let Some(held) = entries.get(id) {
+            held.leased_ms.store(now_ms, Ordering::Relaxed);
+            return None;
+        }
+        let entry = Arc::new(Entry {
+            id: id.clone(),
+            total,
+            open: AtomicUsize::new(open),
+            leased_ms: AtomicU64::new(now_ms),
+            lost: AtomicBool::new(false),
+        });
+        entries.insert(id.clone(), Arc::clone(&entry));
+        Some(entry)
+    }
+
+    /// Entries whose lease is at least so old.
+    pub fn leases_older_than(&self, age: Duration) -> Vec<Arc<Entry>> {
+        let limit = self.clock_ms().saturating_sub(age.as_millis() as u64);
+        let entries = lock(&self.entries);
+        let old = |entry: &&Arc<Entry>| entry.leased_ms.load(Ordering::Relaxed) <= limit;
+        entries.values().filter(old).cloned().collect()
+    }
+
+    /// Whether the local clock says that nobody else can have claimed the entry.
+    pub fn is_fresh(&self, entry: &Entry, lease: Duration) -> bool {
+        let age = self.clock_ms().saturating_sub(entry.leased_ms.load(Ordering::Relaxed));
+        !entry.is_lost() && u128::from(age) * 2 < lease.as_millis()
+    }
+
+    pub fn renewed(entry: &Entry, now_ms: u64) {
+        entry.leased_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Another consumer has the entry: it is no longer renewed, and its endings are checked.
+    /// `false` when it was settled meanwhile, which looks the same to a renewal.
+    pub fn lost(&self, entry: &Entry) -> bool {
+        let held = lock(&self.entries).remove(&entry.id).is_some();
+        if held {
+            entry.lost.store(true, Ordering::Relaxed);
+        }
+        held
+    }
+
+    /// Takes deliveries in.
+    pub fn deliver(&self, deliveries: Vec<Delivery>) {
+        if deliveries.is_empty() {
+            return;
+        }
+        self.running.fetch_add(deliveries.len(), Ordering::AcqRel);
+        let mut inbox = lock(&self.inbox);
+        if inbox.closed {
+            drop(inbox);
+            return drop(deliveries);
+        }
+        inbox.waiting.extend(deliveries);
+        drop(inbox);
+        self.arrived.notify_waiters();
+    }
+
+    /// Takes in what is to be settled without having been delivered.
+    pub fn reject(&self, endings: Vec<Ending>) {
+        self.running.fetch_add(endings.len(), Ordering::AcqRel);
+        self.settle(endings);
+    }
+
+    /// Waits for deliveries; at most `max`, none when the inbox is closed.
+    pub async fn take(&self, max: usize) -> Vec<Delivery> {
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            {
+                let mut inbox = lock(&self.inbox);
+                let count = inbox.waiting.len().min(max);
+                if count > 0 || inbox.closed {
+                    return inbox.waiting.drain(..count).collect();
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    /// No more deliveries: what waits goes back.
+    pub fn close_inbox(&self) {
+        let waiting = {
+            let mut inbox = lock(&self.inbox);
+            inbox.closed = true;
+            std::mem::take(&mut inbox.waiting)
+        };
+        self.arrived.notify_waiters();
+        drop(waiting);
+    }
+
+    /// Hands endings to the settler.
+    pub fn settle(&self, endings: impl IntoIterator<Item = Ending>) {
+        let mut queue = lock(&self.endings);
+        let before = queue.len();
+        queue.extend(endings.into_iter().filter(|ending| ending.parts.is_some()));
+        let count = queue.len() - before;
+        drop(queue);
+        self.unsettled.fetch_add(count, Ordering::AcqRel);
+        self.running.fetch_sub(count, Ordering::AcqRel);
+        self.ended.notify_one();
+        self.freed.notify_waiters();
+    }
+
+    /// Waits for endings; at most `max`.
+    pub async fn endings(&self, max: usize) -> Vec<Ending> {
+        loop {
+            let ended = self.ended.notified();
+            {
+                let mut queue = lock(&self.endings);
+                let count = queue.len().min(max);
+                if count > 0 {
+                    return queue.drain(..count).collect();
+                }
+            }
+            ended.await;
+        }
+    }
+
+    /// A job is settled for good, stored or stale.
+    pub fn settled(&self, entry: &Entry) {
+        if entry.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            lock(&self.entries).remove(&entry.id);
+        }
+        self.unsettled.fetch_sub(1, Ordering::AcqRel);
+        self.freed.notify_waiters();
+    }
+
+    /// Waits until nothing is in hand.
+    pub async fn drained(&self) {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if self.running() == 0 && self.unsettled() == 0 {
+                return;
+            }
+            freed.await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,282 @@
+//! Reader: as many jobs as there is room for, new ones and those of dead workers, into one inbox.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
+
+use super::held::{Content, Delivery, Ending, Entry, Parts};
+use super::session::Shared;
+use crate::error::Result;
+use crate::lifecycle::{self, Outcome};
+use crate::metrics::{DlqReason, JobStarted, ReaderBatch};
+use crate::store::{self, Intake, wire};
+
+/// The most entries taken over in one look.
+const CLAIM_BATCH: usize = 100;
+
+/// Reads new entries until the session stops.
+pub(super) async fn read(shared: &Shared) -> Result<()> {
+    let wait = longest_wait(shared);
+    let intake = shared.store.intake(wait).await?;
+    let result = read_with(shared, &intake, wait).await;
+    intake.close().await;
+    note(shared, &result);
+    result
+}
+
+async fn read_with(shared: &Shared, intake: &Intake, wait: Duration) -> Result<()> {
+    let mut density = Density::default();
+    loop {
+        let room = tokio::select! {
+            room = shared.hold.wait_for_room() => room,
+            () = shared.stop.cancelled() => return Ok(()),
+        };
+        let count = density.entries_for(room).min(shared.config.batch);
+        let sent_ms = shared.hold.clock_ms();
+        let entries = next(shared, intake, count, wait).await?;
+        note(shared, &Ok(()));
+        density.saw(accept(shared, entries, sent_ms));
+        if shared.stop.is_cancelled() {
+            return Ok(());
+        }
+    }
+}
+
+/// One read. It is never dropped half way: the server may have delivered already. At shutdown it is
+/// ended from outside and its reply awaited.
+async fn next(
+    shared: &Shared,
+    intake: &Intake,
+    count: usize,
+    wait: Duration,
+) -> Result<Vec<store::Entry>> {
+    let reading = intake.read(shared.group(), shared.consumer(), count, wait);
+    tokio::pin!(reading);
+    tokio::select! {
+        entries = &mut reading => return entries,
+        () = shared.stop.cancelled() => {}
+    }
+    loop {
+        shared.store.wake(intake).await;
+        // The wake can come before the read has reached the server, and is then without effect.
+        if let Ok(entries) = timeout(Duration::from_millis(50), &mut reading).await {
+            return entries;
+        }
+    }
+}
+
+/// Waits short enough that a lease counted from the sending of the read is still fresh.
+fn longest_wait(shared: &Shared) -> Duration {
+    Duration::from_millis(shared.config.block_ms).min(shared.config.lease() / 4)
+}
+
+fn note(shared: &Shared, result: &Result<()>) {
+    let counts = &shared.counts;
+    let mut last = counts.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match result {
+        Ok(()) => {
+            counts.last_read_ms.store(shared.hold.clock_ms(), Ordering::Relaxed);
+            *last = None;
+        }
+        Err(error) => *last = Some(error.to_string()),
+    }
+}
+
+/// Looks for entries of dead workers until the session stops, ten times a lease.
+pub(super) async fn sweep(shared: &Shared) -> Result<()> {
+    let pause =
+        (shared.config.lease() / 10).clamp(Duration::from_millis(100), Duration::from_secs(2));
+    let mut cursor = Bytes::from_static(b"0-0");
+    while !shared.stop.is_cancelled() {
+        let room = shared.hold.room().min(CLAIM_BATCH);
+        let found = if room > 0 { claim(shared, room, &mut cursor).await? } else { 0 };
+        if found == 0 || cursor == "0-0" {
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = shared.stop.cancelled() => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn claim(shared: &Shared, room: usize, cursor: &mut Bytes) -> Result<usize> {
+    let (group, consumer) = (shared.group(), shared.consumer());
+    let sent_ms = shared.hold.clock_ms();
+    let claimed = shared.store.claim(group, consumer, shared.config.lease(), room, cursor).await?;
+    *cursor = claimed.cursor;
+    if claimed.ghosts > 0 {
+        tracing::warn!(
+            ghosts = claimed.ghosts,
+            "entries were deleted from the stream while pending; acknowledged"
+        );
+        shared.metrics.tell(|sink| sink.ghost_entries(claimed.ghosts));
+    }
+    let found = claimed.entries.len();
+    accept(shared, claimed.entries, sent_ms);
+    Ok(found)
+}
+
+/// Takes entries in: deliveries to the inbox, what cannot run to the settler. Returns entries and
+/// jobs.
+fn accept(shared: &Shared, entries: Vec<store::Entry>, sent_ms: u64) -> (usize, usize) {
+    if entries.is_empty() {
+        return (0, 0);
+    }
+    let size = entries.len();
+    let reclaimed = entries.iter().filter(|entry| entry.deliveries > 1).count();
+    let batch = ReaderBatch { size: size as u64, reclaimed: reclaimed as u64 };
+    shared.metrics.tell(|sink| sink.reader_batch(batch));
+    let (mut deliveries, mut rejected) = (Vec::with_capacity(size), Vec::new());
+    for entry in entries {
+        open(shared, entry, sent_ms, &mut deliveries, &mut rejected);
+    }
+    let jobs = deliveries.len() + rejected.len();
+    if !rejected.is_empty() {
+        shared.hold.reject(rejected);
+    }
+    shared.hold.deliver(deliveries);
+    (size, jobs)
+}
+
+fn open(
+    shared: &Shared,
+    entry: store::Entry,
+    sent_ms: u64,
+    deliveries: &mut Vec<Delivery>,
+    rejected: &mut Vec<Ending>,
+) {
+    let records = match records(&entry) {
+        Ok(records) => records,
+        Err((reason, what)) => {
+            rejected.extend(foreign(shared, entry, sent_ms, reason, what));
+            return;
+        }
+    };
+    let total = records.len();
+    let is_settled = |index: usize| entry.settled.get(index) == Some(&b'1');
+    let left = (0..total).filter(|index| !is_settled(*index)).count();
+    let Some(held) = shared.hold.lease(&entry.id, total, left, sent_ms) else { return };
+    for (index, (record, raw)) in records.into_iter().enumerate() {
+        if is_settled(index) {
+            continue;
+        }
+        let lost = record.lost.saturating_add(entry.deliveries - 1);
+        let name = shared.name(&record.name);
+        let content = Content::Job { record: Box::new(record), raw };
+        let parts = Parts { entry: Arc::clone(&held), index, content, name, lost };
+        match refusal(shared, &parts) {
+            Some((reason, error)) => rejected.push(reject(parts, reason, error)),
+            None => {
+                deliveries.push(Delivery { parts: Some(parts), hold: Arc::clone(&shared.hold) });
+            }
+        }
+    }
+}
+
+type Records = Vec<(wire::Record, Bytes)>;
+
+fn records(entry: &store::Entry) -> Result<Records, (DlqReason, String)> {
+    match &entry.fields[..] {
+        [field, value] if field == "j" => wire::decode_all(value).map_err(|invalid| {
+            (DlqReason::DecodeFailed, format!("the record cannot be read: {}", invalid.0))
+        }),
+        _ => {
+            let reason = "the entry has other fields than the one named j";
+            Err((DlqReason::Malformed { reason }, reason.to_owned()))
+        }
+    }
+}
+
+/// An entry that is none of ours goes to the dead-letter queue as it is.
+fn foreign(
+    shared: &Shared,
+    entry: store::Entry,
+    sent_ms: u64,
+    reason: DlqReason,
+    error: String,
+) -> Option<Ending> {
+    let held: Arc<Entry> = shared.hold.lease(&entry.id, 1, 1, sent_ms)?;
+    let content = Content::Foreign { fields: entry.fields };
+    let lost = entry.deliveries - 1;
+    Some(reject(Parts { entry: held, index: 0, content, name: "".into(), lost }, reason, error))
+}
+
+/// Why a job may not run, if it may not.
+fn refusal(shared: &Shared, parts: &Parts) -> Option<(DlqReason, String)> {
+    let size = parts.record().map_or(0, |record| record.payload.len());
+    let most = shared.config.max_payload_bytes;
+    if size > most {
+        return Some((
+            DlqReason::OversizePayload,
+            format!("the payload is {size} bytes and may be {most}"),
+        ));
+    }
+    let standing = parts.standing();
+    let reason = lifecycle::refuse(standing, &shared.policy)?;
+    let text = match reason {
+        DlqReason::WorkerLost => {
+            format!("its worker died {} times while running it", standing.lost)
+        }
+        _ => format!("it has failed {} times already", standing.attempt),
+    };
+    Some((reason, text))
+}
+
+fn reject(parts: Parts, reason: DlqReason, error: String) -> Ending {
+    let outcome = Outcome::Rejected { reason, error };
+    Ending { parts: Some(parts), outcome, duration: Duration::ZERO, resent: false }
+}
+
+/// Tells that a handler is about to run.
+pub(super) fn tell_started(shared: &Shared, delivery: &Delivery) {
+    let (attempt, name) = (delivery.attempt().saturating_add(1), delivery.name());
+    let queue_wait_us = delivery.parts.as_ref().and_then(|parts| queue_wait_us(&parts.entry));
+    shared.metrics.tell(|sink| sink.job_started(JobStarted { attempt, queue_wait_us, name }));
+}
+
+/// From the time in the entry's id, which is the server's, to now by the local clock.
+fn queue_wait_us(entry: &Entry) -> Option<u64> {
+    let (ms, _) = std::str::from_utf8(&entry.id).ok()?.split_once('-')?;
+    let ready = Duration::from_millis(ms.parse().ok()?);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    now.checked_sub(ready).and_then(|wait| u64::try_from(wait.as_micros()).ok())
+}
+
+/// How many jobs an entry holds, of late: so that room for jobs becomes a count of entries.
+#[derive(Default)]
+struct Density {
+    jobs_an_entry: f64,
+}
+
+impl Density {
+    fn entries_for(&self, room: usize) -> usize {
+        ((room as f64 / self.jobs_an_entry.max(1.0)) as usize).max(1)
+    }
+
+    fn saw(&mut self, (entries, jobs): (usize, usize)) {
+        if entries > 0 {
+            let seen = jobs as f64 / entries as f64;
+            self.jobs_an_entry = self.jobs_an_entry.mul_add(0.5, seen * 0.5);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Density;
+
+    #[test]
+    fn asks_for_fewer_entries_when_they_hold_many_jobs() {
+        let mut density = Density::default();
+        assert_eq!(density.entries_for(100), 100);
+        for _ in 0..10 {
+            density.saw((10, 80));
+        }
+        assert_eq!(density.entries_for(100), 12);
+        assert_eq!(density.entries_for(1), 1);
+    }
+}

@@ -1,0 +1,302 @@
+//! A running consumer without a dispatcher: the verbs that a dispatcher or a binding needs.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::held::{Delivery, Ending, Hold};
+use super::supervisor::supervise;
+use super::{leases, reader, settler};
+use crate::config::ConsumerConfig;
+use crate::error::{ErrorKind, Result};
+use crate::lifecycle::Policy;
+use crate::metrics::Guarded;
+use crate::promoter::Lead;
+use crate::store::Store;
+
+/// Job names remembered as shared strings; beyond that each delivery makes its own.
+const MOST_NAMES: usize = 1024;
+/// Endings that may wait for the store before the reader stops asking for more.
+const MOST_UNSETTLED: usize = 4096;
+
+/// A running consumer. Clones share it; when the last is dropped everything stops, and what was
+/// held comes back to other consumers within one lease. [`Session::close`] hands it back at once.
+#[derive(Clone)]
+pub struct Session {
+    shared: Arc<Shared>,
+    tasks: Arc<Mutex<Option<Tasks>>>,
+}
+
+/// What every task of a session sees.
+pub(super) struct Shared {
+    pub store: Store,
+    pub config: ConsumerConfig,
+    pub policy: Policy,
+    pub metrics: Guarded,
+    pub hold: Arc<Hold>,
+    /// Ends reading and everything that depends on it.
+    pub stop: CancellationToken,
+    pub counts: Counts,
+    names: Mutex<HashMap<Bytes, Arc<str>>>,
+}
+
+/// What a session has done so far.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub finished: AtomicU64,
+    pub released: AtomicU64,
+    pub last_read_ms: AtomicU64,
+    pub last_error: Mutex<Option<String>>,
+}
+
+/// One attempt at a task's work.
+type Task = fn(Arc<Shared>) -> BoxFuture<'static, Result<()>>;
+
+struct Tasks {
+    intake: JoinSet<()>,
+    rest: JoinSet<()>,
+    /// Ends the tasks that must outlive reading.
+    finish: CancellationToken,
+    _stop_on_drop: (DropGuard, DropGuard),
+}
+
+/// What became of the jobs a consumer was given.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// Jobs done, retried or dead: their end is stored.
+    pub finished: u64,
+    /// Jobs handed back unfinished.
+    pub released: u64,
+    /// Jobs whose end could not be stored in time; they come back within one lease.
+    pub abandoned: u64,
+}
+
+/// Whether a session works.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// It reads, or waits for a free slot.
+    pub reading: bool,
+    /// Milliseconds since a read or a wait for work last ended well.
+    pub last_read_ms_ago: u64,
+    /// Jobs delivered and not ended.
+    pub running: usize,
+    /// The last fault of a read, until one works again.
+    pub last_error: Option<String>,
+}
+
+impl Session {
+    /// Connects, makes the consumer group where it is missing, and starts to read.
+    ///
+    /// # Errors
+    /// A bad configuration, a server that cannot be reached or is too old, or a queue that another
+    /// group consumes.
+    pub async fn start(url: &str, config: ConsumerConfig) -> Result<Self> {
+        config.validate()?;
+        let store =
+            Store::connect(url, &config.queue_name, &config.connection, &config.events).await?;
+        store.warn_of_eviction().await;
+        let queue = format!("starting to consume queue {:?}", config.queue_name);
+        enter(&store, &config.group).await.map_err(|error| error.context(queue))?;
+        let shared = Arc::new(Shared::new(store, config));
+        let tasks = Tasks::spawn(&shared);
+        Ok(Self { shared, tasks: Arc::new(Mutex::new(Some(tasks))) })
+    }
+
+    /// Waits for jobs; at most `max`. None means that the session stops: ask no more.
+    pub async fn take(&self, max: usize) -> Vec<Delivery> {
+        self.shared.hold.take(max.max(1)).await
+    }
+
+    /// Hands over how deliveries ended; they are stored in batches. Never blocks.
+    pub fn settle(&self, endings: Vec<Ending>) {
+        self.shared.hold.settle(endings);
+    }
+
+    /// Tells the metrics that a handler is about to run.
+    pub fn started(&self, delivery: &Delivery) {
+        reader::tell_started(&self.shared, delivery);
+    }
+
+    /// Stops reading. Deliveries that nobody has taken go back at once, attempt unchanged.
+    pub fn stop(&self) {
+        self.shared.stop.cancel();
+        self.shared.hold.close_inbox();
+    }
+
+    /// Stops, waits until every ending is stored, but no longer than `grace`, and leaves the group.
+    /// Deliveries that are still running are reported as abandoned.
+    pub async fn close(&self, grace: Duration) -> Report {
+        self.stop();
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut tasks) = tasks {
+            let _ = timeout(grace, tasks.end(&self.shared.hold)).await;
+            tasks.finish.cancel();
+            let _ = timeout(Duration::from_secs(1), tasks.rest.join_next()).await;
+            let _ = timeout(Duration::from_secs(1), self.shared.leave()).await;
+        }
+        self.shared.counts.report(&self.shared.hold)
+    }
+
+    /// Whether it works.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let (counts, hold) = (&self.shared.counts, &self.shared.hold);
+        let last_error = counts.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Health {
+            reading: !self.shared.stop.is_cancelled() && last_error.is_none(),
+            last_read_ms_ago: hold
+                .clock_ms()
+                .saturating_sub(counts.last_read_ms.load(Ordering::Relaxed)),
+            running: hold.running(),
+            last_error,
+        }
+    }
+}
+
+impl Shared {
+    fn new(store: Store, config: ConsumerConfig) -> Self {
+        let policy = Policy {
+            max_attempts: config.max_attempts,
+            max_lost: config.max_lost,
+            retry: config.retry.clone(),
+        };
+        Self {
+            metrics: Guarded::new(Arc::clone(&config.metrics)),
+            hold: Arc::new(Hold::new(config.capacity(), MOST_UNSETTLED)),
+            stop: CancellationToken::new(),
+            counts: Counts::default(),
+            names: Mutex::default(),
+            store,
+            config,
+            policy,
+        }
+    }
+
+    pub fn group(&self) -> &str {
+        &self.config.group
+    }
+
+    pub fn consumer(&self) -> &str {
+        &self.config.consumer_id
+    }
+
+    /// A job's name as a shared string.
+    pub fn name(&self, name: &Bytes) -> Arc<str> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = names.get(name) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = String::from_utf8_lossy(name).into();
+        if names.len() < MOST_NAMES {
+            names.insert(Bytes::copy_from_slice(name), Arc::clone(&new));
+        }
+        new
+    }
+
+    /// Makes the group again after the stream, or the whole data set, has gone.
+    pub async fn recover_group(&self) -> Result<()> {
+        tracing::error!(
+            queue = self.config.queue_name,
+            "the queue's stream is gone (FLUSHALL, DEL, or a restart without persistence): jobs may \
+             be lost; making the consumer group again"
+        );
+        enter(&self.store, self.group()).await
+    }
+
+    /// Runs a task's work once. Where it failed for want of the group, that is made again first.
+    async fn attempt(self: &Arc<Self>, task: Task) -> Result<()> {
+        match task(Arc::clone(self)).await {
+            Err(error) if error.kind() == ErrorKind::NoGroup => {
+                self.recover_group().await?;
+                Err(error)
+            }
+            result => result,
+        }
+    }
+
+    async fn leave(&self) {
+        match self.store.leave(self.group(), self.consumer()).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("left with jobs in hand; they come back within one lease"),
+            Err(error) => tracing::warn!(%error, "could not leave the consumer group"),
+        }
+        self.store.close().await;
+    }
+}
+
+async fn enter(store: &Store, group: &str) -> Result<()> {
+    store.enter(group).await.map(drop)
+}
+
+impl Counts {
+    fn report(&self, hold: &Hold) -> Report {
+        Report {
+            finished: self.finished.load(Ordering::Relaxed),
+            released: self.released.load(Ordering::Relaxed),
+            abandoned: (hold.running() + hold.unsettled()) as u64,
+        }
+    }
+}
+
+impl Tasks {
+    fn spawn(shared: &Arc<Shared>) -> Self {
+        let (mut intake, mut rest) = (JoinSet::new(), JoinSet::new());
+        let finish = CancellationToken::new();
+        let stop = shared.stop.clone();
+        Self::add(&mut intake, shared, &stop, "reader", |s| {
+            async move { reader::read(&s).await }.boxed()
+        });
+        Self::add(&mut intake, shared, &stop, "sweeper", |s| {
+            async move { reader::sweep(&s).await }.boxed()
+        });
+        Self::add(&mut rest, shared, &finish, "settler", |s| {
+            async move { settler::run(&s).await }.boxed()
+        });
+        Self::add(&mut rest, shared, &finish, "leases", |s| {
+            async move { leases::run(&s).await }.boxed()
+        });
+        if shared.config.delayed_enabled {
+            let (shared, stop) = (Arc::clone(shared), stop.clone());
+            intake.spawn(async move {
+                let config = &shared.config;
+                let lead = Lead::new(
+                    &config.consumer_id,
+                    config.delayed_lock_ttl_secs,
+                    config.delayed_promote_batch,
+                );
+                lead.run(&shared.store, &shared.metrics, &stop).await;
+            });
+        }
+        let guards = (stop.drop_guard(), finish.clone().drop_guard());
+        Self { intake, rest, finish, _stop_on_drop: guards }
+    }
+
+    fn add(
+        set: &mut JoinSet<()>,
+        shared: &Arc<Shared>,
+        until: &CancellationToken,
+        name: &'static str,
+        task: Task,
+    ) {
+        let (shared, until) = (Arc::clone(shared), until.clone());
+        set.spawn(async move {
+            let attempt = || shared.attempt(task);
+            supervise(name, &shared.metrics, &until, attempt).await;
+        });
+    }
+
+    /// Waits for the reader's last reply, hands back what it brought, and for every ending.
+    async fn end(&mut self, hold: &Hold) {
+        while self.intake.join_next().await.is_some() {}
+        hold.close_inbox();
+        hold.drained().await;
+    }
+}

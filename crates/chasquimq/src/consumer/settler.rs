@@ -1,0 +1,191 @@
+//! Settler: the only one that changes the state of a delivered job.
+//!
+//! Endings become transitions by [`lifecycle::decide`], transitions become batches, one script
+//! each, sent together. All kinds of endings share this way, so that none can clog another. What
+//! could not be stored waits and is sent again; the lease is renewed meanwhile, so nothing runs
+//! twice for it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::held::Ending;
+use super::session::Shared;
+use crate::error::{Error, Result};
+use crate::lifecycle::{Outcome, Transition, decide};
+use crate::metrics::{DlqRouted, JobOutcome, RetryScheduled};
+use crate::store::Stored;
+
+mod batch;
+
+use batch::Batch;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// An ending and what was decided for it.
+struct Settlement {
+    ending: Ending,
+    next: Transition,
+}
+
+/// Endings that could not be stored, and when to send them again.
+struct Parked {
+    settlements: Vec<Settlement>,
+    pause: Duration,
+    due: Instant,
+}
+
+/// Stores endings until the session has ended.
+pub(super) async fn run(shared: &Shared) -> Result<()> {
+    let most = shared.config.settle_batch;
+    let mut parked = Parked { settlements: vec![], pause: FIRST_PAUSE, due: Instant::now() };
+    loop {
+        let mut settlements = Vec::new();
+        tokio::select! {
+            endings = shared.hold.endings(most) => {
+                settlements.extend(endings.into_iter().map(|ending| resolve(shared, ending)));
+            }
+            () = sleep_until(parked.due), if !parked.settlements.is_empty() => {}
+        }
+        if parked.due <= Instant::now() {
+            let count = parked.settlements.len().min(most);
+            settlements.extend(parked.settlements.drain(..count));
+        }
+        let failed = flush(shared, settlements).await;
+        parked.keep(failed);
+    }
+}
+
+impl Parked {
+    fn keep(&mut self, (failed, error): (Vec<Settlement>, Option<Error>)) {
+        let Some(error) = error else {
+            if self.settlements.is_empty() {
+                self.pause = FIRST_PAUSE;
+            }
+            return;
+        };
+        if self.settlements.is_empty() {
+            tracing::warn!(
+                %error, jobs = failed.len(),
+                "endings of jobs could not be stored; they are kept and sent again"
+            );
+        }
+        self.settlements.extend(failed);
+        self.due = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn resolve(shared: &Shared, ending: Ending) -> Settlement {
+    let next = match &ending.parts {
+        Some(parts) => {
+            decide(parts.standing(), &ending.outcome, &shared.policy, rand::random::<f64>())
+        }
+        None => Transition::Release,
+    };
+    Settlement { ending, next }
+}
+
+/// Sends one batch and tells what was stored; returns what was not, and why.
+async fn flush(shared: &Shared, settlements: Vec<Settlement>) -> (Vec<Settlement>, Option<Error>) {
+    if settlements.is_empty() {
+        return (vec![], None);
+    }
+    let batch = Batch::new(shared, settlements);
+    let (mut failed, mut reason, mut stale) = (Vec::new(), None, 0);
+    for (mut settlement, stored) in batch.send(shared).await {
+        match stored {
+            Stored::Failed(error) => {
+                settlement.ending.resent |= error.kind().is_outcome_unknown();
+                reason = Some(error);
+                failed.push(settlement);
+            }
+            Stored::No if !was_stored_before(&settlement) => {
+                stale += 1;
+                finish(shared, &settlement, false);
+            }
+            Stored::Yes | Stored::No => finish(shared, &settlement, true),
+        }
+    }
+    if stale > 0 {
+        tracing::warn!(
+            stale,
+            "results came after the lease was lost and were ignored: the jobs run again elsewhere"
+        );
+        shared.metrics.tell(|sink| sink.stale_settlements(stale));
+    }
+    (failed, reason)
+}
+
+/// "Not yours" to something sent before, whose reply was lost while the lease held, means that the
+/// first sending was stored.
+fn was_stored_before(settlement: &Settlement) -> bool {
+    let ending = &settlement.ending;
+    ending.resent && ending.parts.as_ref().is_some_and(|parts| !parts.entry.is_lost())
+}
+
+/// Tells what happened, and lets go of the job.
+fn finish(shared: &Shared, Settlement { ending, next }: &Settlement, stored: bool) {
+    let Some(parts) = &ending.parts else { return };
+    let counts = &shared.counts;
+    let counter = if *next == Transition::Release { &counts.released } else { &counts.finished };
+    counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let attempt = parts.standing().attempt.saturating_add(1);
+    let ran = ending.outcome.run();
+    shared.metrics.tell(|sink| {
+        let name = || std::sync::Arc::clone(&parts.name);
+        if let Some(kind) = ran {
+            let handler_duration_us = micros(ending.duration);
+            sink.job_outcome(JobOutcome { kind, attempt, handler_duration_us, name: name() });
+        }
+        match *next {
+            Transition::Retry { backoff_ms } if stored => {
+                sink.retry_scheduled(RetryScheduled {
+                    attempt: attempt.saturating_add(1),
+                    backoff_ms,
+                    name: name(),
+                });
+            }
+            Transition::Bury { reason } if stored => {
+                let attempt = if ran.is_some() { attempt } else { 0 };
+                sink.dlq_routed(DlqRouted { reason, attempt, name: name() });
+            }
+            _ => {}
+        }
+    });
+    shared.hold.settled(&parts.entry);
+}
+
+/// The error text as it is stored: at most 8 KiB, and no control characters but line ends and tabs.
+fn clean(outcome: &Outcome) -> String {
+    const MOST: usize = 8 * 1024;
+    let text = match outcome {
+        Outcome::Failed { error, .. } | Outcome::Rejected { error, .. } => error.as_str(),
+        Outcome::Done | Outcome::Interrupted => "",
+    };
+    let mut end = text.len().min(MOST);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let printable = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { ' ' } else { c };
+    text[..end].chars().map(printable).collect()
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_texts_are_capped_and_cleaned() {
+        let error = format!("a\x1b[31m\r\nb\0{}", "é".repeat(8 * 1024));
+        let failed = Outcome::Failed { panicked: false, unrecoverable: false, error };
+        let text = clean(&failed);
+        assert!(text.starts_with("a [31m \nb é"), "{:?}", &text[..16]);
+        assert!(text.len() <= 8 * 1024);
+    }
+}

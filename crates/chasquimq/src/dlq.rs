@@ -1,0 +1,108 @@
+//! The dead-letter queue: look at dead jobs, and send them back.
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::job::JobId;
+use crate::producer::Producer;
+use crate::store::wire::{self, Record};
+use crate::store::{DeadEntry, NewJob, Replay};
+
+/// How many dead jobs are looked at in one round trip.
+const PAGE: usize = 500;
+
+/// A dead job.
+#[derive(Clone, Debug)]
+pub struct DlqEntry {
+    /// Its id in the dead-letter queue.
+    pub dlq_id: String,
+    /// The stream entry it came from.
+    pub source_id: String,
+    /// The job's id; empty when its record could not be read.
+    pub job_id: JobId,
+    /// The job's name; empty when it has none.
+    pub name: String,
+    /// Why it died: see [`DlqReason::as_str`](crate::DlqReason::as_str).
+    pub reason: String,
+    /// The last error, or what was wrong with the entry.
+    pub detail: Option<String>,
+    /// The run that gave up; 0 when no handler ran on the last delivery.
+    pub attempt: u32,
+    /// Deliveries whose worker died.
+    pub lost: u32,
+    /// When it died, in milliseconds since the epoch, by the server's clock.
+    pub failed_at_ms: u64,
+    /// The payload's msgpack, or the raw value when the record could not be read.
+    pub payload: Bytes,
+}
+
+impl<T> Producer<T> {
+    /// The oldest dead jobs, at most `limit`. They stay dead.
+    ///
+    /// # Errors
+    /// Those of the connection and the server.
+    pub async fn peek_dlq(&self, limit: usize) -> Result<Vec<DlqEntry>> {
+        let dead = self.inner.store.dead(None, limit).await?;
+        Ok(dead.into_iter().map(DlqEntry::read).collect())
+    }
+
+    /// Sends the oldest dead jobs back to the queue with fresh attempts, at most `limit`; how many
+    /// went. Entries that cannot be read are passed over and stay.
+    ///
+    /// # Errors
+    /// Those of the connection and the server.
+    pub async fn replay_dlq(&self, limit: usize) -> Result<usize> {
+        let (mut replayed, mut after) = (0, None);
+        while replayed < limit {
+            let page = self.inner.store.dead(after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.dlq_id.clone());
+            let jobs: Vec<Replay> =
+                page.iter().filter_map(resurrect).take(limit - replayed).collect();
+            let moved = self.inner.store.replay(&jobs).await?;
+            replayed += moved.into_iter().filter(|moved| *moved).count();
+        }
+        Ok(replayed)
+    }
+}
+
+impl DlqEntry {
+    fn read(entry: DeadEntry) -> Self {
+        let text = |name: &str| {
+            let bytes = field(&entry, name).map_or(&[][..], |value| value);
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        let record = record(&entry).map(|(record, _)| record);
+        let raw = field(&entry, "j").cloned().unwrap_or_default();
+        Self {
+            source_id: text("source_id"),
+            job_id: text("id"),
+            name: text("n"),
+            reason: text("reason"),
+            detail: Some(text("error")).filter(|detail| !detail.is_empty()),
+            attempt: text("attempt").parse().unwrap_or(0),
+            lost: text("lost").parse().unwrap_or(0),
+            failed_at_ms: text("failed_at_ms").parse().unwrap_or(0),
+            payload: record.map_or(raw, |record| record.payload),
+            dlq_id: entry.dlq_id,
+        }
+    }
+}
+
+/// The first field of this name: the queue's own stand before those of a foreign entry.
+fn field<'a>(entry: &'a DeadEntry, name: &str) -> Option<&'a Bytes> {
+    entry.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value)
+}
+
+fn record(entry: &DeadEntry) -> Option<(Record, Bytes)> {
+    let mut records = wire::decode_all(field(entry, "j")?).ok()?;
+    if records.len() == 1 { records.pop() } else { None }
+}
+
+fn resurrect(entry: &DeadEntry) -> Option<Replay> {
+    let (old, bytes) = record(entry)?;
+    let fresh = wire::with_counts(&bytes, 0, 0).ok()?;
+    let name = String::from_utf8_lossy(&old.name).into_owned();
+    let job = NewJob { id: old.id, name, unique: old.unique, record: fresh.into() };
+    Some(Replay { dlq_id: entry.dlq_id.clone(), job })
+}

@@ -1,0 +1,358 @@
+//! Producer: adds jobs, now or later, and takes delayed ones back.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::config::{MAX_NAME_BYTES, ProducerConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::{AddOptions, JobId};
+use crate::store::wire::{MAX_ID_BYTES, Record};
+use crate::store::{Due, NewJob, Store};
+
+/// A handle that adds jobs to one queue. Cheap to clone; clones share connections.
+pub struct Producer<T> {
+    pub(crate) inner: Arc<Inner>,
+    payload: PhantomData<fn(T)>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) config: ProducerConfig,
+}
+
+/// When a job added through [`Producer::add_raw`] shall run.
+#[derive(Clone, Copy, Debug)]
+pub enum Delay {
+    /// So long from now, by the server's clock.
+    In(Duration),
+    /// At this time, in milliseconds since the epoch.
+    AtMs(u64),
+}
+
+/// A job whose payload is msgpack already.
+#[derive(Clone, Debug)]
+pub struct RawJob {
+    /// The payload's msgpack, stored as it is.
+    pub payload: Bytes,
+    /// Id, name, retry rule.
+    pub options: AddOptions,
+    /// `None`: now.
+    pub delay: Option<Delay>,
+}
+
+impl<T> Clone for Producer<T> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), payload: PhantomData }
+    }
+}
+
+impl<T> Producer<T> {
+    /// Connects to `redis://`, `rediss://`, `redis+unix://`, `redis-sentinel://` or `redis-cluster://`.
+    ///
+    /// # Errors
+    /// `Config` for a bad name or URL, `Connection`, `Timeout` or `Auth` when the server cannot be
+    /// reached, `Unsupported` when it is too old.
+    pub async fn connect(url: &str, config: ProducerConfig) -> Result<Self> {
+        let store =
+            Store::connect(url, &config.queue_name, &config.connection, &config.events).await?;
+        store.warn_of_eviction().await;
+        Ok(Self { inner: Arc::new(Inner { store, config }), payload: PhantomData })
+    }
+
+    /// Adds jobs whose payloads are encoded already, immediate and delayed ones mixed: two round
+    /// trips at most for every 500. The ids come back in order.
+    ///
+    /// # Errors
+    /// As [`Producer::add`].
+    pub async fn add_raw(&self, jobs: Vec<RawJob>) -> Result<Vec<JobId>> {
+        let now_ms = now_ms();
+        let (mut ids, mut now, mut later) = (Vec::with_capacity(jobs.len()), vec![], vec![]);
+        for job in jobs {
+            let due = self.due(job.delay, now_ms)?;
+            let new = self.encode(job.payload, job.options, now_ms)?;
+            ids.push(new.id.clone());
+            match due {
+                None => now.push(new),
+                Some(due) => later.push((new, due)),
+            }
+        }
+        self.store_all(&now, &later).await.map(|()| ids)
+    }
+
+    async fn store_all(&self, now: &[NewJob], later: &[(NewJob, Due)]) -> Result<()> {
+        let Inner { store, config } = &*self.inner;
+        let told =
+            |error: Error| error.context(format_args!("adding to queue {:?}", config.queue_name));
+        if !now.is_empty() {
+            store.add(now, config.max_queue_len).await.map_err(told)?;
+        }
+        if !later.is_empty() {
+            store.schedule(later, config.max_queue_len).await.map_err(told)?;
+        }
+        Ok(())
+    }
+
+    /// When a delayed job is due; `None` for one that is due already.
+    fn due(&self, delay: Option<Delay>, now_ms: u64) -> Result<Option<Due>> {
+        let (ahead_ms, due) = match delay {
+            None => return Ok(None),
+            Some(Delay::In(delay)) => {
+                let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                (ms, Due::In(ms))
+            }
+            Some(Delay::AtMs(at)) => (at.saturating_sub(now_ms), Due::At(at)),
+        };
+        let most = self.inner.config.max_delay_secs;
+        if most > 0 && ahead_ms > most.saturating_mul(1000) {
+            return Err(Error::config(format!(
+                "a delay of {} s is longer than max_delay_secs ({most}); raise it or add the job later",
+                ahead_ms / 1000
+            )));
+        }
+        Ok((ahead_ms > 0).then_some(due))
+    }
+
+    fn encode(&self, payload: Bytes, options: AddOptions, created_at_ms: u64) -> Result<NewJob> {
+        let most = self.inner.config.max_payload_bytes;
+        if payload.len() > most {
+            return Err(Error::new(
+                ErrorKind::Encode,
+                format!(
+                    "the payload is {} bytes and may be {most}: store it elsewhere and add its address",
+                    payload.len()
+                ),
+            ));
+        }
+        let AddOptions { id, retry, name } = options;
+        check_length("the job's name", name.len(), 0, MAX_NAME_BYTES)?;
+        if let Some(id) = &id {
+            check_length("the job's id", id.len(), 1, MAX_ID_BYTES)?;
+        }
+        if retry.as_ref().is_some_and(|retry| retry.max_attempts == Some(0)) {
+            return Err(Error::config("max_attempts is 0; a job runs at least once"));
+        }
+        let unique = id.is_some();
+        let id = id.unwrap_or_else(|| ulid::Ulid::new().to_string());
+        let record = Record {
+            attempt: 0,
+            lost: 0,
+            id: id.clone(),
+            name: Bytes::copy_from_slice(name.as_bytes()),
+            payload,
+            created_at_ms,
+            retry,
+            unique,
+        };
+        Ok(NewJob { id, name, unique, record: record.encode().into() })
+    }
+
+    /// Takes a delayed or retrying job back, by the id that `add` returned. `false` when there is
+    /// none: it was promoted already, or never existed.
+    ///
+    /// # Errors
+    /// Those of the connection and the server.
+    pub async fn cancel_delayed(&self, id: &str) -> Result<bool> {
+        Ok(self.cancel_delayed_bulk(&[id.to_owned()]).await?.contains(&true))
+    }
+
+    /// Takes delayed or retrying jobs back; per id whether there was one.
+    ///
+    /// # Errors
+    /// Those of the connection and the server.
+    pub async fn cancel_delayed_bulk(&self, ids: &[JobId]) -> Result<Vec<bool>> {
+        self.inner.store.cancel(ids).await
+    }
+
+    /// Closes the connection after the replies that are due.
+    pub async fn shutdown(&self) {
+        self.inner.store.close().await;
+    }
+
+    /// The key of the stream of ready and running jobs.
+    #[must_use]
+    pub fn stream_key(&self) -> String {
+        String::from_utf8_lossy(&self.inner.store.keys().stream).into_owned()
+    }
+
+    /// The key of the sorted set of delayed jobs.
+    #[must_use]
+    pub fn delayed_key(&self) -> String {
+        String::from_utf8_lossy(&self.inner.store.keys().delayed).into_owned()
+    }
+
+    /// The key of the dead-letter queue.
+    #[must_use]
+    pub fn dlq_key(&self) -> String {
+        String::from_utf8_lossy(&self.inner.store.keys().dlq).into_owned()
+    }
+}
+
+impl<T: Serialize> Producer<T> {
+    /// Adds a job; it is accepted when this returns its id.
+    ///
+    /// # Errors
+    /// `Encode` when the payload cannot be encoded or is too large, `QueueFull` at
+    /// `max_queue_len`, `Timeout` or `Connection` when no reply came: then the job may or may not
+    /// have been added. Give it an id of your own to add it again safely.
+    pub async fn add(&self, payload: T) -> Result<JobId> {
+        self.add_with_options(payload, AddOptions::default()).await
+    }
+
+    /// Adds a job under an id of the caller's; does nothing while a job of this id is live.
+    ///
+    /// # Errors
+    /// As [`Producer::add`].
+    pub async fn add_with_id(&self, id: impl Into<JobId>, payload: T) -> Result<JobId> {
+        self.add_with_options(payload, AddOptions::new().with_id(id)).await
+    }
+
+    /// Adds a job with options.
+    ///
+    /// # Errors
+    /// As [`Producer::add`].
+    pub async fn add_with_options(&self, payload: T, options: AddOptions) -> Result<JobId> {
+        self.add_one(payload, options, None).await
+    }
+
+    /// Adds many jobs in few round trips; up to 500 are added all or none.
+    ///
+    /// # Errors
+    /// As [`Producer::add`].
+    pub async fn add_bulk(&self, payloads: Vec<T>) -> Result<Vec<JobId>> {
+        let plain = |payload| (payload, AddOptions::default());
+        self.add_bulk_with_options(payloads.into_iter().map(plain).collect()).await
+    }
+
+    /// Adds many jobs, each with options of its own.
+    ///
+    /// # Errors
+    /// As [`Producer::add`].
+    pub async fn add_bulk_with_options(&self, jobs: Vec<(T, AddOptions)>) -> Result<Vec<JobId>> {
+        self.add_each(jobs, None).await
+    }
+
+    /// Adds a job that becomes ready after `delay`; at once when it is zero.
+    ///
+    /// # Errors
+    /// As [`Producer::add`], and `Config` beyond `max_delay_secs`.
+    pub async fn add_in(&self, delay: Duration, payload: T) -> Result<JobId> {
+        self.add_one(payload, AddOptions::default(), Some(Delay::In(delay))).await
+    }
+
+    /// As [`Producer::add_in`], under an id of the caller's.
+    ///
+    /// # Errors
+    /// As [`Producer::add_in`].
+    pub async fn add_in_with_id(
+        &self,
+        delay: Duration,
+        id: impl Into<JobId>,
+        payload: T,
+    ) -> Result<JobId> {
+        self.add_one(payload, AddOptions::new().with_id(id), Some(Delay::In(delay))).await
+    }
+
+    /// As [`Producer::add_in`], with options.
+    ///
+    /// # Errors
+    /// As [`Producer::add_in`].
+    pub async fn add_in_with_options(
+        &self,
+        delay: Duration,
+        payload: T,
+        options: AddOptions,
+    ) -> Result<JobId> {
+        self.add_one(payload, options, Some(Delay::In(delay))).await
+    }
+
+    /// Adds many jobs that become ready after the same delay.
+    ///
+    /// # Errors
+    /// As [`Producer::add_in`].
+    pub async fn add_in_bulk(&self, delay: Duration, payloads: Vec<T>) -> Result<Vec<JobId>> {
+        let plain = |payload| (payload, AddOptions::default());
+        self.add_each(payloads.into_iter().map(plain).collect(), Some(Delay::In(delay))).await
+    }
+
+    /// Adds a job that becomes ready at `time`; at once when that is past.
+    ///
+    /// # Errors
+    /// As [`Producer::add_in`].
+    pub async fn add_at(&self, time: SystemTime, payload: T) -> Result<JobId> {
+        self.add_at_with_options(time, payload, AddOptions::default()).await
+    }
+
+    /// As [`Producer::add_at`], under an id of the caller's.
+    ///
+    /// # Errors
+    /// As [`Producer::add_in`].
+    pub async fn add_at_with_id(
+        &self,
+        time: SystemTime,
+        id: impl Into<JobId>,
+        payload: T,
+    ) -> Result<JobId> {
+        self.add_at_with_options(time, payload, AddOptions::new().with_id(id)).await
+    }
+
+    /// As [`Producer::add_at`], with options.
+    ///
+    /// # Errors
+    /// As [`Producer::add_in`].
+    pub async fn add_at_with_options(
+        &self,
+        time: SystemTime,
+        payload: T,
+        options: AddOptions,
+    ) -> Result<JobId> {
+        self.add_one(payload, options, Some(Delay::AtMs(epoch_ms(time)))).await
+    }
+
+    async fn add_one(
+        &self,
+        payload: T,
+        options: AddOptions,
+        delay: Option<Delay>,
+    ) -> Result<JobId> {
+        let payload = msgpack(&payload)?;
+        let ids = self.add_raw(vec![RawJob { payload, options, delay }]).await?;
+        ids.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Server, "no id came back"))
+    }
+
+    async fn add_each(
+        &self,
+        jobs: Vec<(T, AddOptions)>,
+        delay: Option<Delay>,
+    ) -> Result<Vec<JobId>> {
+        let raw = |(payload, options)| Ok(RawJob { payload: msgpack(&payload)?, options, delay });
+        self.add_raw(jobs.into_iter().map(raw).collect::<Result<_>>()?).await
+    }
+}
+
+fn msgpack<T: Serialize>(payload: &T) -> Result<Bytes> {
+    let encoded = rmp_serde::to_vec_named(payload).map_err(|error| {
+        Error::new(ErrorKind::Encode, format!("the payload cannot be encoded: {error}"))
+            .with_source(error)
+    })?;
+    Ok(encoded.into())
+}
+
+fn check_length(what: &str, len: usize, least: usize, most: usize) -> Result<()> {
+    if (least..=most).contains(&len) {
+        return Ok(());
+    }
+    Err(Error::config(format!("{what} has {len} bytes; it must have {least} to {most}")))
+}
+
+fn now_ms() -> u64 {
+    epoch_ms(SystemTime::now())
+}
+
+fn epoch_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,7 @@
+//! The engine on real servers: one binary, one file a behaviour.
+//!
+//! Which server is chosen by `CHASQUIMQ_TEST_SERVER`; see `chasquimq-testkit`.
+
+mod support;
+
+mod delivery;
