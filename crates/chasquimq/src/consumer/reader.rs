@@ -31,8 +31,9 @@ async fn read_with(shared: &Shared, intake: &Intake, wait: Duration) -> Result<(
     let mut density = Density::default();
     loop {
         let room = tokio::select! {
-            room = shared.hold.wait_for_room() => room,
+            biased;
             () = shared.stop.cancelled() => return Ok(()),
+            room = shared.hold.wait_for_room() => room,
         };
         let count = density.entries_for(room).min(shared.config.batch);
         let sent_ms = shared.hold.clock_ms();

@@ -63,9 +63,7 @@ type Task = fn(Arc<Shared>) -> BoxFuture<'static, Result<()>>;
 struct Tasks {
     intake: JoinSet<()>,
     rest: JoinSet<()>,
-    /// Ends the tasks that must outlive reading.
-    finish: CancellationToken,
-    _stop_on_drop: (DropGuard, DropGuard),
+    _stop_on_drop: DropGuard,
 }
 
 /// What became of the jobs a consumer was given.
@@ -138,8 +136,7 @@ impl Session {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut tasks) = tasks {
             let _ = timeout(grace, tasks.end(&self.shared.hold)).await;
-            tasks.finish.cancel();
-            let _ = timeout(Duration::from_secs(1), tasks.rest.join_next()).await;
+            tasks.rest.shutdown().await;
             let _ = timeout(Duration::from_secs(1), self.shared.leave()).await;
         }
         self.shared.counts.report(&self.shared.hold)
@@ -249,7 +246,8 @@ impl Counts {
 impl Tasks {
     fn spawn(shared: &Arc<Shared>) -> Self {
         let (mut intake, mut rest) = (JoinSet::new(), JoinSet::new());
-        let finish = CancellationToken::new();
+        // Settling and renewing outlive reading; they end with their set.
+        let never = CancellationToken::new();
         let stop = shared.stop.clone();
         Self::add(&mut intake, shared, &stop, "reader", |s| {
             async move { reader::read(&s).await }.boxed()
@@ -257,10 +255,10 @@ impl Tasks {
         Self::add(&mut intake, shared, &stop, "sweeper", |s| {
             async move { reader::sweep(&s).await }.boxed()
         });
-        Self::add(&mut rest, shared, &finish, "settler", |s| {
+        Self::add(&mut rest, shared, &never, "settler", |s| {
             async move { settler::run(&s).await }.boxed()
         });
-        Self::add(&mut rest, shared, &finish, "leases", |s| {
+        Self::add(&mut rest, shared, &never, "leases", |s| {
             async move { leases::run(&s).await }.boxed()
         });
         if shared.config.delayed_enabled {
@@ -275,8 +273,7 @@ impl Tasks {
                 lead.run(&shared.store, &shared.metrics, &stop).await;
             });
         }
-        let guards = (stop.drop_guard(), finish.clone().drop_guard());
-        Self { intake, rest, finish, _stop_on_drop: guards }
+        Self { intake, rest, _stop_on_drop: stop.drop_guard() }
     }
 
     fn add(

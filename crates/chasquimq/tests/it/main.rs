@@ -4,4 +4,12 @@
 
 mod support;
 
+mod batches;
+mod bounds;
+mod crash;
+mod delayed;
 mod delivery;
+mod dlq;
+mod faults;
+mod leases;
+mod shutdown;

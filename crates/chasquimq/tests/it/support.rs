@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chasquimq::{Consumer, ConsumerConfig, HandlerError, Job, Producer, ProducerConfig, Report};
-use chasquimq_testkit::{Server, eventually};
+use chasquimq_testkit::{ChaosProxy, Server, eventually};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,7 @@ pub struct Worker {
     pub runs: Arc<Mutex<Vec<Job<u64>>>>,
     pub stop: CancellationToken,
     task: JoinHandle<chasquimq::Result<Report>>,
+    lifeline: Option<ChaosProxy>,
 }
 
 impl Worker {
@@ -56,7 +57,7 @@ impl Worker {
             handler(job)
         };
         let task = tokio::spawn(Consumer::new(url, config).run(recording, stop.clone()));
-        Self { runs, stop, task }
+        Self { runs, stop, task, lifeline: None }
     }
 
     /// Runs so far.
@@ -86,10 +87,39 @@ impl Worker {
         self.task.await.unwrap().unwrap()
     }
 
-    /// Ends it as a crash would: nothing is handed back.
+    /// Starts a consumer that can [`crash`](Self::crash) and whose jobs never end.
+    pub async fn doomed(server: &Server, config: ConsumerConfig) -> Self {
+        Self::doomed_with(server, config, |_| std::future::pending()).await
+    }
+
+    /// Starts a consumer that can [`crash`](Self::crash).
+    pub async fn doomed_with<F>(
+        server: &Server,
+        config: ConsumerConfig,
+        handler: impl Fn(Job<u64>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let proxy = ChaosProxy::start(server.port()).await;
+        let mut worker = Self::start(&proxy.url(), config, handler);
+        worker.lifeline = Some(proxy);
+        worker
+    }
+
+    /// Ends it as a crash would: no word of it reaches the server.
     pub fn crash(self) {
+        if let Some(proxy) = &self.lifeline {
+            proxy.refuse(true);
+            proxy.cut();
+        }
         self.task.abort();
     }
+}
+
+/// The key of the queue that ends in `suffix`.
+pub fn key(queue: &str, suffix: &str) -> String {
+    format!("{{chasqui:{queue}}}:{suffix}")
 }
 
 /// Waits until the stream and the delayed set of the queue are empty.

@@ -1,0 +1,137 @@
+//! Dead jobs: why, with what error, and back again.
+
+use std::time::Duration;
+
+use chasquimq::{AddOptions, ConsumerConfig, HandlerError, JobRetryOverride};
+use chasquimq_testkit::{shared_server, unique_queue};
+
+use crate::support::{Worker, config, drained, key, producer};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_job_tells_its_error_its_runs_and_when_it_died() {
+    let (server, queue) = (shared_server().await, unique_queue("dead"));
+    let producer = producer(server, &queue).await;
+    let twice = JobRetryOverride { max_attempts: Some(2), backoff: None };
+    let id = producer
+        .add_with_options(1, AddOptions::new().with_name("send").with_retry(twice))
+        .await
+        .unwrap();
+    let worker = Worker::start(&server.url(), config(&queue), |_| async {
+        Err(HandlerError::new("no route"))
+    });
+    worker.ran(2).await;
+    drained(server, &queue).await;
+    let dead = producer.peek_dlq(10).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert_eq!((dead[0].job_id.as_str(), dead[0].name.as_str()), (id.as_str(), "send"));
+    assert_eq!(
+        (dead[0].reason.as_str(), dead[0].detail.as_deref()),
+        ("retries_exhausted", Some("no route"))
+    );
+    assert_eq!((dead[0].attempt, dead[0].lost), (2, 0));
+    assert!(dead[0].failed_at_ms > 1_600_000_000_000);
+    worker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn panics_timeouts_and_hopeless_jobs_have_their_reasons() {
+    let (server, queue) = (shared_server().await, unique_queue("reasons"));
+    let producer = producer(server, &queue).await;
+    producer.add_bulk(vec![1, 2, 3]).await.unwrap();
+    let config = ConsumerConfig {
+        max_attempts: 1,
+        job_timeout: Some(Duration::from_millis(200)),
+        ..config(&queue)
+    };
+    let worker = Worker::start(&server.url(), config, |job| async move {
+        match job.payload {
+            1 => panic!("lost my head"),
+            2 => std::future::pending().await,
+            _ => Err(HandlerError::unrecoverable("never")),
+        }
+    });
+    worker.ran(3).await;
+    drained(server, &queue).await;
+    let mut dead: Vec<(String, String)> = producer
+        .peek_dlq(10)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|entry| (entry.reason, entry.detail.unwrap_or_default()))
+        .collect();
+    dead.sort();
+    let expected = [
+        ("retries_exhausted", "panicked: lost my head"),
+        ("retries_exhausted", "timed out after 200ms"),
+        ("unrecoverable", "never"),
+    ];
+    assert_eq!(dead, expected.map(|(reason, detail)| (reason.to_owned(), detail.to_owned())));
+    worker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_job_is_kept_whole_and_never_pending() {
+    let (server, queue) = (shared_server().await, unique_queue("garbage"));
+    let (producer, stream) = (producer(server, &queue).await, key(&queue, "stream"));
+    server.command(&["XADD", &stream, "*", "j", "\u{1}\u{2}"]).await;
+    server.command(&["XADD", &stream, "*", "reason", "mine", "x", "1"]).await;
+    producer.add(5).await.unwrap();
+    let worker = Worker::start(&server.url(), config(&queue), |_| async { Ok(()) });
+    worker.ran(1).await;
+    drained(server, &queue).await;
+    let dead = producer.peek_dlq(10).await.unwrap();
+    let reasons: Vec<&str> = dead.iter().map(|entry| entry.reason.as_str()).collect();
+    assert_eq!(reasons, ["decode_failed", "malformed"]);
+    assert_eq!(&dead[0].payload[..], b"\x01\x02");
+    let raw = server.command(&["XRANGE", &key(&queue, "dlq"), "-", "+"]).await;
+    let fields: Vec<String> = raw.array()[1].array()[1].array().iter().map(|f| f.text()).collect();
+    assert!(
+        fields.ends_with(&["reason".into(), "mine".into(), "x".into(), "1".into()]),
+        "{fields:?}"
+    );
+    assert_eq!(server.command(&["XPENDING", &stream, "default"]).await.array()[0].int(), 0);
+    worker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_gives_fresh_attempts_and_passes_over_what_cannot_be_read() {
+    let (server, queue) = (shared_server().await, unique_queue("replay"));
+    let producer = producer(server, &queue).await;
+    let stream = key(&queue, "stream");
+    server.command(&["XADD", &stream, "*", "j", "garbage"]).await;
+    producer.add_bulk((0..20).collect()).await.unwrap();
+    let once = ConsumerConfig { max_attempts: 1, ..config(&queue) };
+    let worker =
+        Worker::start(&server.url(), once.clone(), |_| async { Err(HandlerError::new("down")) });
+    worker.ran(20).await;
+    drained(server, &queue).await;
+    worker.finish().await;
+
+    assert_eq!(producer.replay_dlq(5).await.unwrap(), 5);
+    assert_eq!(producer.replay_dlq(100).await.unwrap(), 15);
+    let worker = Worker::start(&server.url(), once, |_| async { Ok(()) });
+    worker.ran(20).await;
+    drained(server, &queue).await;
+    assert_eq!(worker.payloads(), (0..20).collect::<Vec<_>>());
+    assert!(worker.runs.lock().unwrap().iter().all(|job| job.attempt == 0));
+    let left = producer.peek_dlq(10).await.unwrap();
+    assert_eq!(
+        left.iter().map(|entry| entry.reason.as_str()).collect::<Vec<_>>(),
+        ["decode_failed"]
+    );
+    worker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_of_another_type_is_dead_without_a_run() {
+    let (server, queue) = (shared_server().await, unique_queue("type"));
+    let config_ = chasquimq::ProducerConfig { queue_name: queue.clone(), ..Default::default() };
+    let texts = chasquimq::Producer::connect(&server.url(), config_).await.unwrap();
+    texts.add("seven").await.unwrap();
+    let worker = Worker::start(&server.url(), config(&queue), |_| async { Ok(()) });
+    drained(server, &queue).await;
+    let dead = texts.peek_dlq(1).await.unwrap();
+    assert_eq!((dead[0].reason.as_str(), dead[0].attempt), ("decode_failed", 0));
+    assert_eq!(worker.count(), 0);
+    worker.finish().await;
+}
