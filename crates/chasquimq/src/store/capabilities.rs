@@ -37,6 +37,12 @@ impl Capabilities {
         self.ackdel.load(Ordering::Relaxed)
     }
 
+    /// As after a newer server has given way to this one.
+    #[cfg(test)]
+    pub(super) fn pretend_ackdel(&self) {
+        self.ackdel.store(true, Ordering::Relaxed);
+    }
+
     /// The server no longer knows XACKDEL: an older one has taken over.
     pub(super) fn downgrade(&self) {
         if self.ackdel.swap(false, Ordering::Relaxed) {

@@ -1,24 +1,33 @@
-//! Connections: the only file that names the client library, fred.
+//! Connections: the only module that names the client library, fred.
 //!
 //! What the library would do and the queue cannot bear, and what stands against it here:
 //!
 //! - It sends commands again whose reply was lost: one attempt a command; the caller decides.
+//! - It fails commands that it has not sent yet while it reconnects: those are sent again.
 //! - It queues without bound while disconnected: a bounded queue, and permits before it.
-//! - It waits for ever on a silent socket: every command has a deadline, every connection a watchdog.
-//! - It takes some arrays that begin with a string for pub/sub messages: RESP3, where those are a
-//!   type of their own, and scripts that answer with an integer first.
+//! - It does not always notice a dead connection, and after its queue was full it no longer
+//!   flushes: every command has a deadline, and a client that keeps silent past it is replaced.
+//! - It takes arrays of 3 to 5 that begin with `message`, `subscribe` and the like for pub/sub
+//!   messages, in RESP3 too, and gives every later reply to the wrong command: scripts answer with
+//!   a number first, other commands with nested arrays or none.
 //! - It knows few error codes: [`classify`] reads the server's own text.
 
+mod errors;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::{ClientInterface, ClientLike, EventInterface, PubsubInterface};
 use fred::prelude::{Builder, Config, ReconnectPolicy};
-use fred::types::config::{ReconnectError, UnresponsiveConfig};
-use fred::types::{ClusterHash, CustomCommand, Resp3Frame, RespVersion, Value};
-use tokio::sync::{Semaphore, broadcast};
-use tokio::time::timeout;
+use fred::types::config::{Options, ReconnectError, Server};
+use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Resp3Frame, RespVersion, Value};
+use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+pub use errors::{classify, is_unknown_command, redact};
+use errors::{from_client, is_noscript, server_error, was_not_sent};
 
 use crate::config::ConnectionTuning;
 use crate::error::{Error, ErrorKind, Result};
@@ -123,10 +132,52 @@ impl Script {
 
 /// One connection to the server that owns a slot, shared by all who hold it.
 pub struct Link {
-    client: Client,
+    sessions: watch::Sender<Arc<Session>>,
+    builder: Builder,
     slot: u16,
     permits: Semaphore,
     deadline: Duration,
+}
+
+/// A client and the task that drives it, which ends with it.
+struct Session {
+    client: Client,
+    task: ConnectHandle,
+}
+
+impl Session {
+    fn open(client: Client) -> Self {
+        let task = client.connect();
+        Self { client, task }
+    }
+
+    /// Connects; the first failure counts.
+    async fn reach(builder: &Builder) -> Result<Self> {
+        let mut builder = builder.clone();
+        builder.with_config(|config| config.fail_fast = true);
+        let client = builder.build().map_err(|error| from_client(&error))?;
+        let (mut connected, mut failed) = (client.reconnect_rx(), client.error_rx());
+        let session = Self::open(client);
+        tokio::select! {
+            biased;
+            Ok(_) = connected.recv() => Ok(session),
+            Ok((error, _)) = failed.recv() => Err(from_client(&error)),
+            else => Err(Error::new(ErrorKind::Connection, "the connection was closed")),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Whoever listens for reconnects holds the session, too.
+        self.sessions.borrow().task.abort();
+    }
 }
 
 impl Link {
@@ -139,65 +190,122 @@ impl Link {
         longest_wait: Duration,
     ) -> Result<Self> {
         let deadline = tuning.command_timeout + 2 * longest_wait;
-        let client = build(url, tuning, deadline)?;
-        let reached = timeout(tuning.connect_timeout + tuning.command_timeout, client.init()).await;
-        let unreachable =
-            |error: Error| error.context(format_args!("connecting to {}", redact(url)));
-        match reached {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(unreachable(from_client(&error))),
-            Err(_) => return Err(unreachable(Error::new(ErrorKind::Timeout, "no answer in time"))),
-        }
+        let builder = prepare(url, tuning, deadline)?;
+        let within = tuning.connect_timeout + tuning.command_timeout;
+        let late = |_| Err(Error::new(ErrorKind::Timeout, "no answer in time"));
+        let reached = timeout(within, Session::reach(&builder)).await.unwrap_or_else(late);
+        let session = reached
+            .map_err(|error| error.context(format_args!("connecting to {}", redact(url))))?;
+        let sessions = watch::Sender::new(Arc::new(session));
         let slot = fred::util::redis_keyslot(key);
-        Ok(Self { client, slot, permits: Semaphore::new(tuning.max_in_flight), deadline })
+        Ok(Self {
+            sessions,
+            builder,
+            slot,
+            permits: Semaphore::new(tuning.max_in_flight),
+            deadline,
+        })
     }
 
     /// Sends one command, once. It waits for a reconnect, but never past its deadline.
     pub async fn call(&self, command: &'static str, args: Vec<Arg>) -> Result<Reply> {
-        Reply::read(self.send(command, args, false).await?)
+        self.send(command, &args, false, Instant::now() + self.deadline).await
     }
 
     /// Sends one command that may block the connection, and the server's side of it, for a while.
     pub async fn block(&self, command: &'static str, args: Vec<Arg>) -> Result<Reply> {
-        Reply::read(self.send(command, args, true).await?)
+        self.send(command, &args, true, Instant::now() + self.deadline).await
     }
 
     /// Runs a script by its hash, or by its text where the server does not know it yet.
     pub async fn run(&self, script: &Script, keys: &[&Bytes], args: Vec<Arg>) -> Result<Reply> {
+        let until = Instant::now() + self.deadline;
         let mut all = Vec::with_capacity(2 + keys.len() + args.len());
         all.push(script.sha.as_str().into());
         all.push(int(keys.len() as u64));
         all.extend(keys.iter().map(|key| bytes(key)));
         all.extend(args);
-        match self.call("EVALSHA", all.clone()).await {
+        let reply = match self.send("EVALSHA", &all, false, until).await {
             Err(error) if is_noscript(&error) => {
                 all[0] = script.body.as_str().into();
-                self.call("EVAL", all).await
+                self.send("EVAL", &all, false, until).await?
             }
-            result => result,
-        }
+            result => result?,
+        };
+        debug_assert!(
+            matches!(reply.items().first().unwrap_or(&reply), Reply::Int(_)),
+            "a script must answer with a number first"
+        );
+        Ok(reply)
     }
 
     async fn send(
         &self,
         command: &'static str,
-        args: Vec<Arg>,
+        args: &[Arg],
         blocks: bool,
-    ) -> Result<Resp3Frame> {
-        let closed = || Error::new(ErrorKind::Shutdown, "the connection was closed");
-        let _permit = match timeout(self.deadline, self.permits.acquire()).await {
-            Ok(permit) => permit.map_err(|_| closed())?,
-            Err(_) => {
-                return Err(Error::new(ErrorKind::Unavailable, "too many commands await a reply"));
-            }
-        };
+        until: Instant,
+    ) -> Result<Reply> {
+        let crowded = |_| Error::new(ErrorKind::Unavailable, "too many commands await a reply");
+        let closed = |_| Error::new(ErrorKind::Shutdown, "the connection was closed");
+        let permit = timeout_at(until, self.permits.acquire()).await.map_err(crowded)?;
+        let _permit = permit.map_err(closed)?;
         let custom = CustomCommand::new_static(command, ClusterHash::Custom(self.slot), blocks);
-        self.client.custom_raw(custom, args).await.map_err(|error| from_client(&error))
+        loop {
+            let session = Arc::clone(&self.sessions.borrow());
+            // Zero would mean for ever.
+            let left =
+                until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let options = Options { timeout: Some(left), ..Options::default() };
+            let client = session.client.with_options(&options);
+            match client.custom_raw(custom.clone(), args.to_vec()).await {
+                Err(error) if was_not_sent(&error) && Instant::now() < until => {
+                    sleep(Duration::from_millis(2)).await;
+                }
+                Err(error) => return Err(self.failed(&session, &error)),
+                Ok(frame) => return Reply::read(frame).inspect_err(|e| self.refused(&session, e)),
+            }
+        }
+    }
+
+    /// A client that was silent for a whole deadline may be silent for ever.
+    fn failed(&self, session: &Arc<Session>, error: &fred::error::Error) -> Error {
+        let stuck = match error.kind() {
+            fred::error::ErrorKind::Timeout => {
+                session.client.is_connected() || session.task.is_finished()
+            }
+            kind => *kind == fred::error::ErrorKind::Backpressure,
+        };
+        if stuck {
+            self.replace(session);
+        }
+        from_client(error)
+    }
+
+    /// A replica that was the primary: the primary is looked for anew.
+    fn refused(&self, session: &Arc<Session>, error: &Error) {
+        if error.kind() == ErrorKind::Unavailable && error.to_string().contains("READONLY") {
+            self.replace(session);
+        }
+    }
+
+    /// Opens another session in the place of this one, which lives until its last command ends.
+    fn replace(&self, stale: &Arc<Session>) {
+        self.sessions.send_if_modified(|current| {
+            let Ok(client) = self.builder.build() else { return false };
+            let is_current = Arc::ptr_eq(current, stale) && !self.permits.is_closed();
+            if is_current {
+                tracing::warn!("no reply within the deadline: connecting anew");
+                *current = Arc::new(Session::open(client));
+            }
+            is_current
+        });
     }
 
     /// Wakes the command that blocks `other`, whose reply then comes at once.
     pub async fn unblock(&self, other: &Link) {
-        for id in other.client.connection_ids().into_values() {
+        let ids = other.sessions.borrow().client.connection_ids();
+        for id in ids.into_values() {
             if let Err(error) = self.call("CLIENT", vec!["UNBLOCK".into(), id.into()]).await {
                 tracing::debug!(%error, "could not wake the reader; it wakes by itself");
             }
@@ -206,23 +314,26 @@ impl Link {
 
     /// Listens to a channel. Messages may be missed while disconnected; see [`Link::reconnects`].
     pub async fn subscribe(&self, channel: &Bytes) -> Result<Messages> {
-        let messages = self.client.message_rx();
-        self.client
-            .subscribe(String::from_utf8_lossy(channel).into_owned())
-            .await
-            .map_err(|error| from_client(&error))?;
+        let session = Arc::clone(&self.sessions.borrow());
+        let messages = session.client.message_rx();
+        let channel = String::from_utf8_lossy(channel).into_owned();
+        let subscribed = session.client.subscribe(channel).await;
+        subscribed.map_err(|error| self.failed(&session, &error))?;
         Ok(Messages(messages))
     }
 
     /// Tells of each new connection after the first.
     pub fn reconnects(&self) -> Reconnects {
-        Reconnects(self.client.reconnect_rx())
+        let sessions = self.sessions.subscribe();
+        let connected = sessions.borrow().client.reconnect_rx();
+        Reconnects { sessions, connected }
     }
 
     /// Closes the connection after the replies that are due; commands sent later fail.
     pub async fn close(&self) {
         self.permits.close();
-        if let Ok(Err(error)) = timeout(Duration::from_secs(1), self.client.quit()).await {
+        let session = Arc::clone(&self.sessions.borrow());
+        if let Ok(Err(error)) = timeout(Duration::from_secs(1), session.client.quit()).await {
             tracing::debug!(%error, "closing the connection");
         }
     }
@@ -243,38 +354,45 @@ impl Messages {
 }
 
 /// New connections after the first.
-pub struct Reconnects(broadcast::Receiver<fred::types::config::Server>);
+pub struct Reconnects {
+    sessions: watch::Receiver<Arc<Session>>,
+    connected: broadcast::Receiver<Server>,
+}
 
 impl Reconnects {
-    /// Waits for the next one.
+    /// Waits for the next one. A client that was replaced counts at once: what is sent to the new
+    /// one waits until it is connected.
     pub async fn next(&mut self) {
-        if let Err(broadcast::error::RecvError::Closed) = self.0.recv().await {
-            std::future::pending::<()>().await;
+        let replaced = tokio::select! {
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) = self.connected.recv() => return,
+            replaced = self.sessions.changed() => replaced,
+        };
+        if replaced.is_err() {
+            return std::future::pending().await;
         }
+        self.connected = self.sessions.borrow_and_update().client.reconnect_rx();
     }
 }
 
-fn build(url: &str, tuning: &ConnectionTuning, deadline: Duration) -> Result<Client> {
+fn prepare(url: &str, tuning: &ConnectionTuning, deadline: Duration) -> Result<Builder> {
     let mut config = Config::from_url(url).map_err(|error| {
         Error::config(format!("the URL {} cannot be used: {}", redact(url), error.details()))
     })?;
     config.version = RespVersion::RESP3;
-    config.fail_fast = true;
+    config.fail_fast = false;
     let (min, max) = (millis(tuning.reconnect_min), millis(tuning.reconnect_max));
     let mut policy = ReconnectPolicy::new_exponential(0, min, max, 2);
     policy.set_jitter(min);
-    Builder::from_config(config)
+    let mut builder = Builder::from_config(config);
+    builder
         .set_policy(policy)
         .with_connection_config(|connection| {
             connection.connection_timeout = tuning.connect_timeout;
             connection.internal_command_timeout = tuning.command_timeout;
+            connection.tcp.nodelay = Some(true);
             connection.max_command_attempts = 1;
             connection.max_command_buffer_len = tuning.max_in_flight + 64;
             connection.reconnect_on_auth_error = true;
-            connection.unresponsive = UnresponsiveConfig {
-                max_timeout: Some(deadline),
-                interval: Duration::from_secs(1),
-            };
             connection.reconnect_errors = vec![
                 ReconnectError::ClusterDown,
                 ReconnectError::Loading,
@@ -284,125 +402,10 @@ fn build(url: &str, tuning: &ConnectionTuning, deadline: Duration) -> Result<Cli
         })
         .with_performance_config(|performance| {
             performance.default_command_timeout = deadline;
-        })
-        .build()
-        .map_err(|error| from_client(&error))
+        });
+    Ok(builder)
 }
 
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// The URL without its password.
-pub fn redact(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return "(not a URL)".into() };
-    match rest.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://***@{host}"),
-        None => url.to_owned(),
-    }
-}
-
-fn is_noscript(error: &Error) -> bool {
-    error.to_string().starts_with("NOSCRIPT")
-}
-
-/// Whether the server does not know a command that a script called, or its form.
-pub fn is_unknown_command(error: &Error) -> bool {
-    let text = error.to_string().to_ascii_lowercase();
-    error.kind() == ErrorKind::Server && text.contains("unknown") && text.contains("command")
-}
-
-fn from_client(error: &fred::error::Error) -> Error {
-    use fred::error::ErrorKind as Theirs;
-    let kind = match error.kind() {
-        Theirs::IO
-        | Theirs::Canceled
-        | Theirs::Tls
-        | Theirs::Protocol
-        | Theirs::Sentinel
-        | Theirs::Routing => ErrorKind::Connection,
-        Theirs::Timeout => ErrorKind::Timeout,
-        Theirs::Backpressure => ErrorKind::Unavailable,
-        Theirs::Auth => ErrorKind::Auth,
-        Theirs::Config | Theirs::Url => ErrorKind::Config,
-        _ => return server_error(error.details()),
-    };
-    Error::new(kind, error.details().to_owned())
-}
-
-fn server_error(text: &str) -> Error {
-    Error::new(classify(text), text.to_owned())
-}
-
-/// The kind of an error reply, by the code in its text: at its start, or, inside a script on Redis
-/// before 7, behind the script's own words.
-pub fn classify(text: &str) -> ErrorKind {
-    const CODES: &[(&str, ErrorKind)] = &[
-        ("OOM", ErrorKind::OutOfMemory),
-        ("NOGROUP", ErrorKind::NoGroup),
-        ("UNBLOCKED the stream key no longer exists", ErrorKind::NoGroup),
-        ("WRONGTYPE", ErrorKind::WrongType),
-        ("NOAUTH", ErrorKind::Auth),
-        ("WRONGPASS", ErrorKind::Auth),
-        ("NOPERM", ErrorKind::Auth),
-        ("READONLY", ErrorKind::Unavailable),
-        ("LOADING", ErrorKind::Unavailable),
-        ("MASTERDOWN", ErrorKind::Unavailable),
-        ("CLUSTERDOWN", ErrorKind::Unavailable),
-        ("TRYAGAIN", ErrorKind::Unavailable),
-        ("MISCONF", ErrorKind::Unavailable),
-        ("NOREPLICAS", ErrorKind::Unavailable),
-        ("BUSY ", ErrorKind::Unavailable),
-        ("UNBLOCKED", ErrorKind::Unavailable),
-    ];
-    let spoken = |code: &str| {
-        text.trim_start_matches('-').starts_with(code)
-            || text.split(": ").skip(1).any(|part| part.trim_start_matches('-').starts_with(code))
-    };
-    if let Some((_, kind)) = CODES.iter().find(|(code, _)| spoken(code)) {
-        return *kind;
-    }
-    let denied = ["ACL failure in script", "can't run this command", "can't access"];
-    if denied.iter().any(|words| text.contains(words)) {
-        ErrorKind::Auth
-    } else {
-        ErrorKind::Server
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_code_at_the_start_and_behind_a_script_s_words() {
-        for (text, kind) in [
-            ("OOM command not allowed when used memory > 'maxmemory'.", ErrorKind::OutOfMemory),
-            (
-                "ERR Error running script (call to f_1): @user_script:3: -OOM command not allowed",
-                ErrorKind::OutOfMemory,
-            ),
-            (
-                "ERR Error running script (call to f_1): @user_script: 3: WRONGTYPE Operation",
-                ErrorKind::WrongType,
-            ),
-            ("READONLY You can't write against a read only replica.", ErrorKind::Unavailable),
-            ("BUSY Redis is busy running a script.", ErrorKind::Unavailable),
-            ("BUSYGROUP Consumer Group name already exists", ErrorKind::Server),
-            ("NOPERM this user has no permissions to run the 'xadd' command", ErrorKind::Auth),
-            ("ERR ACL failure in script: User x has no permissions", ErrorKind::Auth),
-            ("UNBLOCKED the stream key no longer exists", ErrorKind::NoGroup),
-            ("UNBLOCKED force unblock from blocking operation", ErrorKind::Unavailable),
-            ("ERR something new", ErrorKind::Server),
-        ] {
-            assert_eq!(classify(text), kind, "{text}");
-        }
-    }
-
-    #[test]
-    fn passwords_never_show() {
-        assert_eq!(redact("redis://user:p@ss@host:1/0"), "redis://***@host:1/0");
-        assert_eq!(redact("redis://host:1"), "redis://host:1");
-        assert_eq!(redact("user:secret"), "(not a URL)");
-    }
 }

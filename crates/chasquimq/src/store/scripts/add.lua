@@ -6,10 +6,9 @@
 local max, cap = tonumber(ARGV[1]), ARGV[2]
 local stride = cap == '0' and 2 or 4
 local count = (#ARGV - 2) / stride
-if max > 0 then
-  local held = redis.call('XLEN', KEYS[1])
-  if held + count > max then return {0, held} end
-end
+local held = redis.call('XLEN', KEYS[1])
+if max > 0 and held + count > max then return {0, held} end
+redis.call('HLEN', KEYS[2]) -- fails on a wrong type while nothing is written
 local reply = {1}
 for i = 3, #ARGV, stride do
   local id, added = ARGV[i], 1

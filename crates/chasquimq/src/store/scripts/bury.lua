@@ -7,13 +7,14 @@
 --          nothing changed}.
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local MOST = 4000 -- values of a foreign entry that are kept; Lua passes no more than 8000 at once
 local reply = {0}
 
 local function write(i, raw)
   local entry = {'XADD', KEYS[4], '*', 'id', ARGV[i + 3], 'n', ARGV[i + 4], 'reason', ARGV[i + 6],
     'error', ARGV[i + 7], 'attempt', ARGV[i + 8], 'lost', ARGV[i + 10], 'failed_at_ms', now,
     'source_id', ARGV[i]}
-  for n = i + 12, i + 11 + raw do entry[#entry + 1] = ARGV[n] end
+  for n = i + 12, i + 11 + math.min(raw, MOST) do entry[#entry + 1] = ARGV[n] end
   local fault = failure(redis.pcall(unpack(entry)))
   if not fault and ARGV[4] ~= '0' then redis.pcall('XTRIM', KEYS[4], 'MAXLEN', ARGV[4]) end
   return fault
@@ -21,10 +22,12 @@ end
 
 local function bury(i, raw)
   local id, total, index = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  if not owned(id) or was_settled(id, total, index) then return 0 end
+  if not owned(id) then return 0 end
+  local map = bitmap(id, total)
+  if is_settled(map, index) then return 0 end
   local fault = write(i, raw)
   if fault then return fault end
-  settle(id, total, index)
+  settle(id, mark(map, index))
   local job, name, attempt = ARGV[i + 3], ARGV[i + 4], ARGV[i + 8]
   if ARGV[i + 5] == '1' then redis.pcall('HDEL', KEYS[5], job) end
   if attempt ~= '0' then

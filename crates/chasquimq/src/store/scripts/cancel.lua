@@ -6,10 +6,11 @@ local cap = ARGV[1]
 local reply = {0}
 for i = 2, #ARGV do
   local id = ARGV[i]
-  local removed = redis.call('ZREM', KEYS[1], id)
-  if removed == 1 then
+  local removed = 0
+  if redis.call('ZSCORE', KEYS[1], id) then
     redis.call('HDEL', KEYS[2], id)
-    redis.call('HDEL', KEYS[3], id)
+    removed = redis.call('ZREM', KEYS[1], id)
+    redis.pcall('HDEL', KEYS[3], id)
     if cap ~= '0' then
       redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', cap, '*', 'e', 'cancelled', 'id', id, 'n', '')
     end

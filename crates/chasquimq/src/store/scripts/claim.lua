@@ -3,11 +3,11 @@
 -- ARGV  1 group, 2 consumer, 3 lease ms, 4 entries at most, 5 cursor
 -- Returns {entries, next cursor, ghosts acknowledged,
 --          then per entry: id, {field, value, …}, deliveries with this one, settled bitmap or ""}.
--- Redis 6.2 answers nil for entries that are pending but deleted; they are found among this
--- consumer's own and acknowledged. Later versions drop them from the pending list themselves.
+-- Redis 6.2 answers nil for entries that are pending but deleted; they are found among those that
+-- it looked at and acknowledged. Later versions drop them from the pending list and name them.
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local claimed = redis.call('XAUTOCLAIM', stream, group, consumer, ARGV[3], ARGV[5], 'COUNT', ARGV[4])
-local ghosts = claimed[3] and #claimed[3] or 0
+local ghosts = claimed[3] or {}
 local reply = {0, claimed[1], 0}
 local nils = false
 for i = 1, #claimed[2] do
@@ -26,12 +26,15 @@ for i = 1, #claimed[2] do
   end
 end
 if nils then
-  for _, pending in ipairs(redis.call('XPENDING', stream, group, '-', '+', 1000, consumer)) do
+  local looked_at = tonumber(ARGV[4]) * 10 -- at most, as XAUTOCLAIM has it
+  local last = claimed[1] == '0-0' and '+' or claimed[1]
+  for _, pending in ipairs(redis.call('XPENDING', stream, group, ARGV[5], last, looked_at, consumer)) do
     if #redis.call('XRANGE', stream, pending[1], pending[1]) == 0 then
-      ghosts = ghosts + redis.call('XACK', stream, group, pending[1])
-      redis.call('HDEL', KEYS[2], pending[1])
+      redis.call('XACK', stream, group, pending[1])
+      ghosts[#ghosts + 1] = pending[1]
     end
   end
 end
-reply[3] = ghosts
+for _, id in ipairs(ghosts) do redis.call('HDEL', KEYS[2], id) end
+reply[3] = #ghosts
 return reply

@@ -3,13 +3,18 @@
 -- ARGV  4 XACKDEL available (1|0), then per entry: id, look at the owner (1|0), jobs in the entry,
 --       jobs settled now, and per job: index, id, name, attempt, duration in us, release the id (1|0)
 -- Returns {entries stored, per entry 1 stored | 0 not this consumer's or settled before}.
+local STRIDE = 6
 local reply, closing, open, done = {0}, {}, {}, {}
 
-local function mark_all(id, total, first, jobs)
-  if jobs == total then return true end
-  local through = false
-  for job = first, first + (jobs - 1) * 6, 6 do through = mark(id, total, tonumber(ARGV[job])) end
-  return through
+-- Marks the jobs that were not settled before and collects them.
+local function settle_jobs(entry, first, last)
+  for job = first, last, STRIDE do
+    local index = tonumber(ARGV[job])
+    if not is_settled(entry.map, index) then
+      entry.map = mark(entry.map, index)
+      entry.jobs[#entry.jobs + 1] = job
+    end
+  end
 end
 
 local function acknowledge()
@@ -26,7 +31,7 @@ local function acknowledge()
 end
 
 local function tell_jobs(entry)
-  for job = entry.first, entry.first + (entry.jobs - 1) * 6, 6 do
+  for _, job in ipairs(entry.jobs) do
     if ARGV[job + 5] == '1' then redis.pcall('HDEL', KEYS[4], ARGV[job + 1]) end
     tell('completed', 'id', ARGV[job + 1], 'n', ARGV[job + 2], 'attempt', ARGV[job + 3],
       'duration_us', ARGV[job + 4])
@@ -36,22 +41,29 @@ end
 local i = 5
 while i <= #ARGV do
   local id, total, jobs = ARGV[i], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
-  local entry = {first = i + 4, jobs = jobs, slot = #reply + 1}
+  local entry = {slot = #reply + 1, jobs = {}}
   reply[entry.slot] = 0
-  if (ARGV[i + 1] == '0' or owned(id)) and not was_settled(id, total, tonumber(ARGV[i + 4])) then
-    if mark_all(id, total, entry.first, jobs) then
+  -- Without a look at the owner only the acknowledgement of the whole entry tells whose it was.
+  if ARGV[i + 1] == '0' and jobs == total or owned(id) then
+    entry.map = bitmap(id, total)
+    settle_jobs(entry, i + 4, i + 3 + jobs * STRIDE)
+    if #entry.jobs > 0 and is_through(entry.map) then
       closing[#closing + 1] = id
       open[#open + 1] = entry
-    else
+    elseif #entry.jobs > 0 then
+      redis.call('HSET', settled, id, entry.map)
       done[#done + 1] = entry
     end
   end
-  i = i + 4 + jobs * 6
+  i = i + 4 + jobs * STRIDE
 end
 if #closing > 0 then
   local acked = acknowledge()
   for n, entry in ipairs(open) do
-    if acked[n] == 1 then done[#done + 1] = entry end
+    if acked[n] == 1 then
+      if #entry.map > 1 then redis.call('HDEL', settled, closing[n]) end
+      done[#done + 1] = entry
+    end
   end
 end
 for _, entry in ipairs(done) do

@@ -1,12 +1,14 @@
--- enter: makes the consumer group from the beginning of the stream, unless it is there.
+-- enter: makes the consumer group from the beginning of the stream, unless it or another is there.
 -- KEYS  1 stream
 -- ARGV  1 group
--- Returns {1 made | 0 was there, names of the other groups…}.
+-- Returns {1 made | 0 was there}, or {0, name of the other group}, nothing changed.
 redis.call('XDEL', KEYS[1], '0-1') -- lets the script complete when out of memory
-local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
-if made.err and string.sub(made.err, 1, 9) ~= 'BUSYGROUP' then return redis.error_reply(made.err) end
-local reply = {made.err and 0 or 1}
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  if group[2] ~= ARGV[1] then reply[#reply + 1] = group[2] end
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+    if group[2] ~= ARGV[1] then return {0, group[2]} end
+  end
 end
-return reply
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+if not made.err then return {1} end
+if string.find(made.err, 'BUSYGROUP', 1, true) then return {0} end
+return redis.error_reply(made.err)

@@ -19,11 +19,13 @@ end
 
 local function retry(i)
   local id, total, index = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  if not owned(id) or was_settled(id, total, index) then return 0 end
+  if not owned(id) then return 0 end
+  local map = bitmap(id, total)
+  if is_settled(map, index) then return 0 end
   local due = now + tonumber(ARGV[i + 6])
   local fault = write(ARGV[i + 3], ARGV[i + 5], due)
   if fault then return fault end
-  settle(id, total, index)
+  settle(id, mark(map, index))
   earliest = math.min(earliest or due, due)
   tell('failed', 'id', ARGV[i + 3], 'n', ARGV[i + 4], 'attempt', ARGV[i + 7],
     'duration_us', ARGV[i + 8], 'reason', ARGV[i + 9])

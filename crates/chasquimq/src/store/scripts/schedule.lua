@@ -5,10 +5,9 @@
 -- Returns {1, per job 1 scheduled | 0 a job of this id is live}, or {0, jobs delayed} when full.
 local wake, max, cap = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local count = (#ARGV - 3) / 6
-if max > 0 then
-  local held = redis.call('ZCARD', KEYS[1])
-  if held + count > max then return {0, held} end
-end
+local held = redis.call('ZCARD', KEYS[1])
+if max > 0 and held + count > max then return {0, held} end
+for key = 2, 3 do redis.call('HLEN', KEYS[key]) end -- fails on a wrong type while nothing is written
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function earliest()

@@ -10,31 +10,29 @@ local function owned(id)
   return pending and pending[2] == consumer
 end
 
--- Whether job `index` of an entry of `total` jobs was settled before.
-local function was_settled(id, total, index)
-  if total == 1 then return false end
-  local map = redis.call('HGET', settled, id)
-  return map and string.sub(map, index + 1, index + 1) == '1'
+-- What is settled of an entry of `total` jobs: one character a job, `1` = settled.
+local function bitmap(id, total)
+  return total > 1 and redis.call('HGET', settled, id) or string.rep('0', total)
 end
 
--- Marks job `index`; true when it was the last of its entry.
-local function mark(id, total, index)
-  if total == 1 then return true end
-  local map = redis.call('HGET', settled, id) or string.rep('0', total)
-  map = string.sub(map, 1, index) .. '1' .. string.sub(map, index + 2)
-  if string.find(map, '0', 1, true) then
-    redis.call('HSET', settled, id, map)
-    return false
-  end
-  redis.call('HDEL', settled, id)
-  return true
+local function is_settled(map, index)
+  return string.sub(map, index + 1, index + 1) == '1'
 end
 
-local function settle(id, total, index)
-  if mark(id, total, index) then
-    redis.call('XACK', stream, group, id)
-    redis.call('XDEL', stream, id)
-  end
+local function mark(map, index)
+  return string.sub(map, 1, index) .. '1' .. string.sub(map, index + 2)
+end
+
+local function is_through(map)
+  return not string.find(map, '0', 1, true)
+end
+
+-- Keeps what is settled of an entry; acknowledges and deletes the entry that is through.
+local function settle(id, map)
+  if not is_through(map) then return redis.call('HSET', settled, id, map) end
+  redis.call('XACK', stream, group, id)
+  redis.call('XDEL', stream, id)
+  if #map > 1 then redis.call('HDEL', settled, id) end
 end
 
 local function tell(...)

@@ -1,0 +1,187 @@
+//! schedule, promote, unlock, cancel.
+
+use std::time::Duration;
+
+use super::support::{Queue, job};
+use crate::error::ErrorKind;
+use crate::store::{Due, NewJob, Tick};
+
+const LOCK: Duration = Duration::from_secs(5);
+
+impl Queue<'_> {
+    async fn schedule(&self, id: &str, unique: bool, due: Due) -> Vec<bool> {
+        self.store.schedule(&[(job(id, unique), due)], 0).await.unwrap()
+    }
+
+    /// Ticks as `holder`, who must lead: jobs promoted, still delayed, and ms until the next.
+    async fn lead(&self, holder: &str, count: usize) -> (u64, u64, Option<Duration>) {
+        match self.store.promote(holder, LOCK, count).await.unwrap() {
+            Tick::Led { promoted, depth, next_due, fault: None, .. } => (promoted, depth, next_due),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn in_an_hour() -> Due {
+    Due::In(3_600_000)
+}
+
+#[tokio::test]
+async fn schedule_counts_from_the_server_s_clock() {
+    let queue = Queue::new().await;
+    let before = queue.now().await;
+    assert_eq!(queue.schedule("a", false, Due::In(1500)).await, [true]);
+    let now = queue.now().await;
+    queue.schedule("b", true, Due::At(4_102_444_800_123)).await;
+    let after = queue.dump().await;
+    assert!((before + 1500..=now + 1500).contains(&after.delayed["a"]), "{after:?}");
+    assert_eq!(after.delayed["b"], 4_102_444_800_123);
+    let record = |id: &str| (id.to_owned(), format!("record-{id}"));
+    assert_eq!(after.jobs, [record("a"), record("b")].into());
+    assert_eq!(after.unique, ["b".to_owned()].into());
+    assert_eq!(after.events[0], "e=delayed id=a n=send delay_ms=1500");
+    assert!(after.events[1].starts_with("e=delayed id=b n=send delay_ms="), "{after:?}");
+    assert!(after.stream.is_empty() && after.odd.is_empty());
+}
+
+#[tokio::test]
+async fn schedule_of_a_live_unique_id_changes_nothing() {
+    let queue = Queue::new().await;
+    queue.store.add(&[job("ready", true)], 0).await.unwrap();
+    queue.schedule("late", true, in_an_hour()).await;
+    let before = queue.dump().await;
+    let again = [(job("ready", true), Due::In(5)), (job("late", true), Due::In(5))];
+    assert_eq!(queue.store.schedule(&again, 0).await.unwrap(), [false, false]);
+    assert_eq!(queue.store.add(&[job("late", true)], 0).await.unwrap(), [false]);
+    assert_eq!(queue.dump().await, before);
+}
+
+#[tokio::test]
+async fn schedule_is_all_or_nothing_when_too_many_are_delayed() {
+    let queue = Queue::new().await;
+    queue.store.schedule(&[(job("a", false), in_an_hour())], 2).await.unwrap();
+    let before = queue.dump().await;
+    let two = [(job("b", true), in_an_hour()), (job("c", false), in_an_hour())];
+    let error = queue.store.schedule(&two, 2).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QueueFull);
+    assert_eq!(queue.dump().await, before);
+}
+
+#[tokio::test]
+async fn schedule_wakes_the_promoter_for_an_earlier_job_only() {
+    let queue = Queue::new().await;
+    let mut wakes = queue.store.wakes().await.unwrap();
+    queue.schedule("first", false, Due::At(4_000_000_000_000)).await;
+    queue.schedule("later", false, Due::At(4_000_000_000_001)).await;
+    queue.schedule("earlier", false, Due::At(3_999_999_999_999)).await;
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        told.push(tokio::time::timeout(LOCK, wakes.next()).await.expect("a wake-up"));
+    }
+    assert_eq!(told, ["4000000000000", "3999999999999"]);
+}
+
+#[tokio::test]
+async fn promote_moves_what_is_due_in_order_and_no_more() {
+    let queue = Queue::verbose().await;
+    for (id, due) in [("b", 2000), ("a", 1000), ("c", 3000)] {
+        queue.schedule(id, true, Due::At(due)).await;
+    }
+    queue.schedule("late", true, in_an_hour()).await;
+    let (promoted, depth, next_due) = queue.lead("p-1", 2).await;
+    assert_eq!((promoted, depth, next_due), (2, 2, Some(Duration::ZERO)));
+    assert_eq!(queue.dump().await.values(), ["record-a", "record-b"]);
+    let (promoted, depth, next_due) = queue.lead("p-1", 2).await;
+    assert_eq!((promoted, depth), (1, 1));
+    let next_due = next_due.unwrap();
+    assert!(next_due > Duration::from_secs(3500) && next_due <= Duration::from_secs(3600));
+    let after = queue.dump().await;
+    assert_eq!(after.values(), ["record-a", "record-b", "record-c"]);
+    assert_eq!(after.delayed.keys().collect::<Vec<_>>(), ["late"]);
+    assert_eq!(after.jobs.keys().collect::<Vec<_>>(), ["late"]);
+    assert_eq!(after.unique.len(), 4, "the ids stay held until the jobs end");
+    assert_eq!(after.promoter.as_deref(), Some("p-1"));
+    let promoted: Vec<_> = after.events.iter().filter(|e| e.contains("promoted")).collect();
+    assert_eq!(promoted, ["e=promoted id=a n=", "e=promoted id=b n=", "e=promoted id=c n="]);
+}
+
+#[tokio::test]
+async fn promote_tells_how_late_the_oldest_left_behind_is() {
+    let queue = Queue::new().await;
+    let now = queue.now().await;
+    for (id, late) in [("a", 9000), ("b", 4000)] {
+        queue.schedule(id, false, Due::At(now as u64 - late)).await;
+    }
+    match queue.store.promote("p-1", LOCK, 1).await.unwrap() {
+        Tick::Led { promoted: 1, depth: 1, lag_ms, .. } => {
+            assert!((4000..9000).contains(&lag_ms), "{lag_ms}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn promote_leaves_everything_alone_when_another_leads() {
+    let queue = Queue::new().await;
+    queue.lead("p-1", 10).await;
+    queue.schedule("a", false, Due::At(1)).await;
+    let before = queue.dump().await;
+    match queue.store.promote("p-2", LOCK, 10).await.unwrap() {
+        Tick::Held { lock_left } => assert!(lock_left > LOCK / 2 && lock_left <= LOCK),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(queue.dump().await, before);
+}
+
+#[tokio::test]
+async fn promote_drops_members_without_a_record() {
+    let queue = Queue::new().await;
+    queue.schedule("a", false, Due::At(1)).await;
+    queue.run(&["ZADD", &queue.key("delayed"), "1", "ghost"]).await;
+    assert_eq!(queue.lead("p-1", 10).await, (1, 0, None));
+    let after = queue.dump().await;
+    assert_eq!(after.values(), ["record-a"]);
+    assert!(after.delayed.is_empty() && after.jobs.is_empty());
+}
+
+#[tokio::test]
+async fn unlock_gives_up_one_s_own_lead_only() {
+    let queue = Queue::new().await;
+    queue.lead("p-1", 10).await;
+    queue.store.unlock("p-2").await.unwrap();
+    assert_eq!(queue.dump().await.promoter.as_deref(), Some("p-1"));
+    queue.store.unlock("p-1").await.unwrap();
+    assert_eq!(queue.dump().await.promoter, None);
+    queue.lead("p-2", 10).await;
+}
+
+#[tokio::test]
+async fn cancel_removes_a_delayed_job_and_frees_its_id() {
+    let queue = Queue::new().await;
+    queue.schedule("a", true, in_an_hour()).await;
+    queue.schedule("b", true, in_an_hour()).await;
+    queue.store.add(&[job("ready", true)], 0).await.unwrap();
+    let ids = ["a", "nobody", "ready"].map(str::to_owned);
+    assert_eq!(queue.store.cancel(&ids).await.unwrap(), [true, false, false]);
+    let after = queue.dump().await;
+    assert_eq!(after.delayed.keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(after.jobs.keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(after.unique, ["b", "ready"].map(str::to_owned).into());
+    assert_eq!(after.values(), ["record-ready"]);
+    assert_eq!(after.events[2..], ["e=cancelled id=a n="]);
+    assert_eq!(queue.schedule("a", true, in_an_hour()).await, [true]);
+}
+
+#[tokio::test]
+async fn jobs_named_like_pub_sub_messages_pass_through() {
+    let queue = Queue::verbose().await;
+    for name in ["message", "pmessage", "smessage", "subscribe", "unsubscribe"] {
+        let named = NewJob { name: name.into(), ..job(name, true) };
+        let later = (NewJob { id: format!("{name}-2"), ..named.clone() }, Due::At(1));
+        assert_eq!(queue.store.add(&[named], 0).await.unwrap(), [true]);
+        assert_eq!(queue.store.schedule(&[later], 0).await.unwrap(), [true]);
+        assert_eq!(queue.lead("subscribe", 10).await.0, 1);
+        assert_eq!(queue.store.cancel(&[name.to_owned()]).await.unwrap(), [false]);
+    }
+    assert_eq!(queue.dump().await.stream.len(), 10);
+}
