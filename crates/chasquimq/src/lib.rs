@@ -9,6 +9,7 @@ pub mod config;
 pub mod consumer;
 pub mod dlq;
 pub mod error;
+pub mod events;
 pub mod job;
 pub mod lifecycle;
 pub mod metrics;

@@ -4,6 +4,7 @@
 //! its own that a reader blocks on.
 
 mod capabilities;
+pub(crate) mod feed;
 pub(crate) mod keys;
 mod moves;
 mod scripts;

@@ -10,6 +10,7 @@ mod crash;
 mod delayed;
 mod delivery;
 mod dlq;
+mod events;
 mod faults;
 mod leases;
 mod shutdown;

@@ -1,0 +1,199 @@
+//! Events: what happened to jobs, told by the queue itself to whoever listens.
+//!
+//! Each script that changes a job writes the event in the same step, so nothing is told that was
+//! not stored, and nothing stored goes untold while the stream can be written. The stream holds
+//! plain strings, is bounded, and every listener reads all of it from a place of its own.
+//!
+//! | event | fields beside `e`, `id`, `n` (job name) |
+//! |---|---|
+//! | `waiting` (opt-in) | - |
+//! | `delayed` | `delay_ms` |
+//! | `promoted` (opt-in) | - |
+//! | `completed` | `attempt`, `duration_us` |
+//! | `failed` | `attempt`, `duration_us`, `reason` (error text) |
+//! | `retry-scheduled` | `attempt` (the run to come), `backoff_ms` |
+//! | `dlq` | `attempt`, `reason` |
+//! | `released` | - |
+//! | `cancelled` | - |
+//! | `replayed` | - |
+//!
+//! Runs are numbered from 1; `attempt` 0 means that no handler ran.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::config::ConnectionTuning;
+use crate::error::{Error, Result};
+use crate::store::feed::{Feed, RawEvent};
+
+/// One event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Event {
+    /// Its id in the stream, `<ms since the epoch>-<number>`: the cursor to resume after it.
+    pub id: String,
+    /// What happened: `completed`, `failed`, …
+    pub name: String,
+    /// The job it happened to; empty when its record could not be read.
+    pub job_id: String,
+    /// The job's name; empty when it has none.
+    pub job_name: String,
+    /// What else there is to say, in the order of the stream.
+    pub fields: Vec<(String, String)>,
+}
+
+/// Where to begin.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum From {
+    /// With the first event after this moment.
+    #[default]
+    Now,
+    /// With the oldest that is kept.
+    Beginning,
+    /// After the event of this id.
+    After(String),
+}
+
+/// How to tail.
+#[derive(Clone, Debug)]
+pub struct TailOptions {
+    /// Where to begin. Default: now.
+    pub from: From,
+    /// Events asked for in one read, at most. Default 100.
+    pub count: usize,
+    /// How long one read waits. Default 5 s.
+    pub block: Duration,
+    /// Connection timeouts.
+    pub connection: ConnectionTuning,
+}
+
+impl Default for TailOptions {
+    fn default() -> Self {
+        Self {
+            from: From::Now,
+            count: 100,
+            block: Duration::from_secs(5),
+            connection: ConnectionTuning::default(),
+        }
+    }
+}
+
+/// What a tail brings.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Tailed {
+    /// An event.
+    Event(Event),
+    /// The stream was cut, or made anew, past the place of this tail: events between `after` and
+    /// the next one may be missing.
+    Gap {
+        /// The last event seen before.
+        after: String,
+    },
+}
+
+/// Follows the events of one queue, over reconnects and restarts of the server.
+pub struct Tail {
+    feed: Feed,
+    options: TailOptions,
+    /// The last event read.
+    cursor: String,
+    /// The last event handed out.
+    taken: String,
+    /// The cursor is an event that was there, not just a place.
+    anchored: bool,
+    ready: VecDeque<Tailed>,
+}
+
+/// Begins to follow the events of a queue.
+///
+/// # Errors
+/// `Config` for a bad name or URL, and those of the connection.
+pub async fn tail(url: &str, queue: &str, options: TailOptions) -> Result<Tail> {
+    let feed = Feed::connect(url, queue, &options.connection, options.block).await?;
+    let (cursor, anchored) = match &options.from {
+        From::Now => (feed.newest().await?, false),
+        From::Beginning => ("0-0".to_owned(), false),
+        From::After(id) => (checked(id)?, true),
+    };
+    let taken = cursor.clone();
+    Ok(Tail { feed, options, cursor, taken, anchored, ready: VecDeque::new() })
+}
+
+fn checked(id: &str) -> Result<String> {
+    let number = |part: &str| part.parse::<u64>().is_ok();
+    let valid = id.split_once('-').is_some_and(|(ms, n)| number(ms) && number(n));
+    if valid { Ok(id.to_owned()) } else { Err(Error::config(format!("{id:?} is not an event id"))) }
+}
+
+impl Tail {
+    /// Waits for the next event. Faults of the connection and the server are waited out.
+    ///
+    /// # Errors
+    /// Those that waiting does not mend: lack of rights, a key of another type.
+    pub async fn next(&mut self) -> Result<Tailed> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            if let Some(next) = self.ready.pop_front() {
+                if let Tailed::Event(event) = &next {
+                    self.taken.clone_from(&event.id);
+                }
+                return Ok(next);
+            }
+            match self.fill().await {
+                Ok(()) => pause = Duration::from_millis(50),
+                Err(error) if error.kind().is_transient() => {
+                    tracing::warn!(%error, "cannot read events; trying again in {pause:?}");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                }
+                Err(error) => return Err(error.context("reading events")),
+            }
+        }
+    }
+
+    /// Where to resume: the id of the last event that [`Tail::next`] gave.
+    #[must_use]
+    pub fn cursor(&self) -> &str {
+        &self.taken
+    }
+
+    /// Closes the connection.
+    pub async fn close(self) {
+        self.feed.close().await;
+    }
+
+    async fn fill(&mut self) -> Result<()> {
+        let TailOptions { count, block, .. } = self.options;
+        let events = self.feed.read(&self.cursor, count, block).await?;
+        let Some((last, _)) = events.last() else { return Ok(()) };
+        // Events leave the stream oldest first: where the place of this tail is still there after
+        // the read, nothing between it and what was read had gone.
+        if self.anchored && !self.feed.has(&self.cursor).await? {
+            self.ready.push_back(Tailed::Gap { after: self.cursor.clone() });
+        }
+        self.anchored = true;
+        self.cursor.clone_from(last);
+        self.ready.extend(events.into_iter().map(|raw| Tailed::Event(read(raw))));
+        Ok(())
+    }
+}
+
+fn read((id, fields): RawEvent) -> Event {
+    let mut event = Event {
+        id,
+        name: String::new(),
+        job_id: String::new(),
+        job_name: String::new(),
+        fields: Vec::with_capacity(fields.len()),
+    };
+    for (field, value) in fields {
+        match field.as_str() {
+            "e" => event.name = value,
+            "id" => event.job_id = value,
+            "n" => event.job_name = value,
+            _ => event.fields.push((field, value)),
+        }
+    }
+    event
+}
