@@ -1,0 +1,98 @@
+//! How fast a worker drains preloaded jobs, beside the ceiling of the same entries.
+
+use anyhow::{Context, Result};
+use chasquimq::{ConsumerConfig, EventsConfig};
+use chasquimq_benches::raw::RawClient;
+use chasquimq_benches::report::{Target, say};
+use chasquimq_benches::{
+    Bench, Cost, Countdown, Meter, Worker, consumer_config, main as run, producer, resident_mb,
+};
+use std::sync::Arc;
+
+const RAW: &str = "raw client, the ceiling";
+const EVENTS_OFF: &str = "events off";
+const EVENTS_ON: &str = "events on (default)";
+const READ: u64 = 256;
+
+fn main() -> Result<()> {
+    run("drain", "W3: drains preloaded no-op jobs, one an entry, at concurrency 100.", measure)
+}
+
+async fn measure(mut bench: Bench) -> Result<Bench> {
+    let jobs = bench.jobs(5_000, 200_000);
+    let (mut ratios, mut ratios_on) = (vec![], vec![]);
+    for round in 1..=bench.rounds(5) {
+        let ceiling = raw(&mut bench, jobs).await?.jobs_per_second();
+        let off = engine(&mut bench, jobs, EVENTS_OFF).await?.jobs_per_second();
+        let on = engine(&mut bench, jobs, EVENTS_ON).await?.jobs_per_second();
+        say(&format!("round {round}: raw {ceiling:.0}, events off {off:.0}, on {on:.0} jobs/s"));
+        ratios.push(off / ceiling);
+        ratios_on.push(on / ceiling);
+    }
+    for (row, ratios) in [(EVENTS_OFF, ratios), (EVENTS_ON, ratios_on)] {
+        for ratio in ratios {
+            bench.report.record(row, "of the ceiling", ratio);
+        }
+    }
+    let report = &mut bench.report;
+    let ratio = report.median(EVENTS_OFF, "of the ceiling");
+    report.check("share of the ceiling, events off", ratio, Target::AtLeast(0.85));
+    let cost = report.median(EVENTS_ON, "server µs/job");
+    report.check("server CPU, default events, µs a job", cost, Target::AtMost(9.6));
+    Ok(bench)
+}
+
+/// Fills the queue; its stream and the server's memory a job.
+async fn preload(bench: &Bench, jobs: u64) -> Result<(String, f64)> {
+    bench.flush().await?;
+    let producer = producer(bench).await?;
+    let before: f64 = bench.info("memory", "used_memory").await?.parse()?;
+    for first in (0..jobs).step_by(1000) {
+        producer.add_bulk((first..jobs.min(first + 1000)).collect()).await?;
+    }
+    let after: f64 = bench.info("memory", "used_memory").await?.parse()?;
+    let stream = producer.stream_key();
+    producer.shutdown().await;
+    Ok((stream, (after - before) / jobs as f64))
+}
+
+async fn raw(bench: &mut Bench, jobs: u64) -> Result<Cost> {
+    let (stream, _) = preload(bench, jobs).await?;
+    let mut client = RawClient::connect(bench.server.port())?;
+    let meter = Meter::start(bench).await?;
+    client.drain(&stream, jobs, READ)?;
+    let cost = meter.stop(bench, jobs, None).await?;
+    record(bench, RAW, cost);
+    Ok(cost)
+}
+
+async fn engine(bench: &mut Bench, jobs: u64, row: &str) -> Result<Cost> {
+    let (stream, bytes) = preload(bench, jobs).await?;
+    let config = ConsumerConfig {
+        concurrency: 100,
+        events: EventsConfig { enabled: row == EVENTS_ON, ..EventsConfig::default() },
+        ..consumer_config()
+    };
+    let left = Arc::new(Countdown::new(jobs));
+    let counting = Arc::clone(&left);
+    let meter = Meter::start(bench).await?;
+    let worker = Worker::start(bench, config, move |_job| {
+        counting.hit();
+        async { Ok(()) }
+    });
+    left.done().await?;
+    worker.drained(bench, &stream).await?;
+    let begun = left.begun().context("no job was run")?;
+    let cost = meter.stop(bench, jobs, Some(begun)).await?;
+    record(bench, row, cost);
+    bench.report.record(row, "RSS MB", resident_mb());
+    bench.report.record(row, "server bytes/queued job", bytes);
+    worker.finish().await?;
+    Ok(cost)
+}
+
+fn record(bench: &mut Bench, row: &str, cost: Cost) {
+    bench.report.record(row, "jobs/s", cost.jobs_per_second());
+    bench.report.record(row, "server µs/job", cost.server_us);
+    bench.report.record(row, "client µs/job", cost.client_us);
+}
