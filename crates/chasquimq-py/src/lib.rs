@@ -1,1 +1,44 @@
-//! PyO3 binding of ChasquiMQ: converts and delegates.
+//! `chasquimq._native`: the engine for Python. Converts and delegates.
+//!
+//! **No Rust thread ever attaches to the interpreter**, and no Rust task owns a Python object. Results
+//! wait in a [`mailbox`] until the event loop, woken through a file descriptor, fetches them all in one
+//! call. So the interpreter may end at any moment: nothing of ours can wait for its lock or touch it.
+//!
+//! For the same reason nothing here runs Python code while a handler's thread is in a call of ours:
+//! before Python 3.14 such a thread is unwound when the interpreter ends, which Rust frames do not survive.
+
+mod address;
+mod cli;
+mod consumer;
+mod errors;
+mod job;
+mod logs;
+mod mailbox;
+mod producer;
+mod runtime;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = true)]
+mod _native {
+    #[pymodule_export]
+    use super::cli::run_cli;
+    #[pymodule_export]
+    use super::consumer::Consumer;
+    #[pymodule_export]
+    use super::job::Job;
+    #[pymodule_export]
+    use super::logs::set_log_level;
+    #[pymodule_export]
+    use super::mailbox::Mailbox;
+    #[pymodule_export]
+    use super::producer::Producer;
+    #[pymodule_export]
+    use super::version;
+}
+
+/// The version of the package and of the engine in it.
+#[pyfunction]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}

@@ -1,0 +1,251 @@
+//! `Consumer`: the native half of `Worker`. Python runs the handlers; the engine does the rest.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use chasquimq::lifecycle::Outcome;
+use chasquimq::{ConsumerConfig, Report, Session};
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use tokio_util::sync::CancellationToken;
+
+use crate::address::{Address, Server};
+use crate::errors::Failure;
+use crate::job::Job;
+use crate::mailbox::{Mailbox, Slot, Value};
+use crate::runtime::Owner;
+
+/// Jobs put into the mailbox at a time. The engine hands out no more than a consumer may hold in all.
+const MOST_AT_ONCE: usize = 1024;
+
+/// How long a consumer that was forgotten without `close` may take to hand its jobs back.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+
+/// Takes jobs from one queue into a mailbox, and their endings back.
+#[pyclass(frozen, module = "chasquimq._native")]
+pub struct Consumer {
+    owner: Owner,
+    link: Arc<Link>,
+}
+
+struct Link {
+    address: Address,
+    config: ConsumerConfig,
+    opened: OnceLock<Opened>,
+    stopped: CancellationToken,
+}
+
+struct Opened {
+    session: Session,
+    server: Mutex<Option<Server>>,
+}
+
+/// What Python may set; the rest has the engine's defaults.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Options {
+    queue_name: String,
+    concurrency: usize,
+    max_attempts: u32,
+    group: String,
+    events_enabled: bool,
+    delayed_enabled: bool,
+    consumer_id: Option<String>,
+    read_block_ms: Option<u64>,
+    read_count: Option<usize>,
+    claim_min_idle_ms: Option<u64>,
+    max_payload_bytes: Option<usize>,
+    dlq_max_stream_len: Option<u64>,
+    prefetch: Option<usize>,
+    max_lost: Option<u32>,
+}
+
+#[pymethods]
+impl Consumer {
+    #[new]
+    fn new(address: Address, options: Options) -> PyResult<Self> {
+        let link = Link {
+            address,
+            config: options.into(),
+            opened: OnceLock::new(),
+            stopped: CancellationToken::new(),
+        };
+        Ok(Self { owner: Owner::here()?, link: Arc::new(link) })
+    }
+
+    /// This consumer's name in the group.
+    #[getter]
+    fn consumer_id(&self) -> &str {
+        &self.link.config.consumer_id
+    }
+
+    /// Connects and answers; from then on jobs come under the same ticket, none at the end.
+    fn start(&self, mailbox: &Mailbox, ticket: u64) -> PyResult<()> {
+        let (link, slot) = (Arc::clone(&self.link), mailbox.slot());
+        self.runtime()?.spawn(async move { link.run(&slot, ticket).await });
+        Ok(())
+    }
+
+    /// A handler is about to run this job.
+    fn begin(&self, job: &Bound<'_, Job>) {
+        let session = self.link.opened.get().map(|opened| &opened.session);
+        job.get().begin(|delivery| {
+            if let Some(session) = session {
+                session.started(delivery);
+            }
+        });
+    }
+
+    /// Hands over endings: jobs done, (job, error text, unrecoverable) failed, jobs handed back.
+    /// Returns how many count: a job that was settled before is passed over.
+    fn settle(
+        &self,
+        done: &Bound<'_, PyList>,
+        failed: &Bound<'_, PyList>,
+        released: &Bound<'_, PyList>,
+    ) -> PyResult<usize> {
+        self.runtime()?;
+        let mut endings = Vec::with_capacity(done.len() + failed.len() + released.len());
+        for job in done {
+            endings.extend(job.cast::<Job>()?.get().end(Outcome::Done));
+        }
+        for failure in failed {
+            let (job, error, unrecoverable): (Bound<'_, Job>, _, _) = failure.extract()?;
+            let outcome = Outcome::Failed { panicked: false, unrecoverable, error };
+            endings.extend(job.get().end(outcome));
+        }
+        for job in released {
+            endings.extend(job.cast::<Job>()?.get().end(Outcome::Interrupted));
+        }
+        let count = endings.len();
+        if let Some(opened) = self.link.opened.get() {
+            opened.session.settle(endings);
+        }
+        Ok(count)
+    }
+
+    /// Takes no more jobs; those that Python has not fetched go back.
+    fn stop(&self) -> PyResult<()> {
+        self.runtime()?;
+        self.link.stop();
+        Ok(())
+    }
+
+    /// Stops, stores what was settled within the grace, disconnects; answers the report.
+    fn close(&self, mailbox: &Mailbox, ticket: u64, grace_ms: u64) -> PyResult<()> {
+        let (link, slot) = (Arc::clone(&self.link), mailbox.slot());
+        self.runtime()?.spawn(async move {
+            let report = link.close(Duration::from_millis(grace_ms)).await;
+            slot.reply(ticket, report.map(Value::Report));
+        });
+        Ok(())
+    }
+
+    /// The last fault of reading, until a read works again.
+    fn last_error(&self) -> Option<String> {
+        self.link.opened.get().and_then(|opened| opened.session.health().last_error)
+    }
+}
+
+impl Consumer {
+    fn runtime(&self) -> PyResult<&'static tokio::runtime::Handle> {
+        self.owner.runtime(&self.link.to_string())
+    }
+}
+
+/// Forgotten without `close`: what it holds goes back.
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let link = Arc::clone(&self.link);
+        match self.owner.handle() {
+            Some(runtime) if !link.stopped.is_cancelled() => {
+                runtime.spawn(async move { link.close(LAST_GRACE).await });
+            }
+            Some(_) => {}
+            // What it holds belongs to the parent.
+            None => std::mem::forget(link),
+        }
+    }
+}
+
+impl std::fmt::Display for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the worker of queue {:?}", self.config.queue_name)
+    }
+}
+
+impl Link {
+    async fn run(&self, slot: &Slot, ticket: u64) {
+        let opened = tokio::select! {
+            () = self.stopped.cancelled() => Err(Failure::Closed(self.to_string())),
+            opened = self.open() => opened,
+        };
+        let session = match opened {
+            Ok(opened) => self.opened.get_or_init(|| opened).session.clone(),
+            Err(failure) => return slot.reply(ticket, Err(failure)),
+        };
+        if self.stopped.is_cancelled() {
+            // `close` has come and gone before there was anything to close.
+            let closed = self.close(LAST_GRACE).await;
+            return slot.reply(ticket, closed.and(Err(Failure::Closed(self.to_string()))));
+        }
+        slot.reply(ticket, Ok(Value::Nothing));
+        loop {
+            let batch = session.take(MOST_AT_ONCE).await;
+            let ended = batch.is_empty();
+            slot.deliver(ticket, batch);
+            if ended {
+                break;
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Opened, Failure> {
+        let server = self.address.resolve(&self.config.queue_name).await?;
+        let session = Session::start(&server.url, self.config.clone()).await?;
+        Ok(Opened { session, server: Mutex::new(Some(server)) })
+    }
+
+    fn stop(&self) {
+        self.stopped.cancel();
+        if let Some(opened) = self.opened.get() {
+            opened.session.stop();
+        }
+    }
+
+    async fn close(&self, grace: Duration) -> Result<Report, Failure> {
+        self.stop();
+        let Some(opened) = self.opened.get() else { return Ok(Report::default()) };
+        let report = opened.session.close(grace).await;
+        let server = opened.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(server) = server {
+            server.leave().await?;
+        }
+        Ok(report)
+    }
+}
+
+impl From<Options> for ConsumerConfig {
+    fn from(options: Options) -> Self {
+        let defaults = Self::default();
+        let mut events = defaults.events.clone();
+        events.enabled = options.events_enabled;
+        Self {
+            queue_name: options.queue_name,
+            concurrency: options.concurrency,
+            max_attempts: options.max_attempts,
+            group: options.group,
+            delayed_enabled: options.delayed_enabled,
+            events,
+            consumer_id: options.consumer_id.unwrap_or(defaults.consumer_id),
+            block_ms: options.read_block_ms.unwrap_or(defaults.block_ms),
+            batch: options.read_count.unwrap_or(defaults.batch),
+            claim_min_idle_ms: options.claim_min_idle_ms.unwrap_or(defaults.claim_min_idle_ms),
+            max_payload_bytes: options.max_payload_bytes.unwrap_or(defaults.max_payload_bytes),
+            dlq_max_stream_len: options.dlq_max_stream_len.unwrap_or(defaults.dlq_max_stream_len),
+            prefetch: options.prefetch.or(defaults.prefetch),
+            max_lost: options.max_lost.unwrap_or(defaults.max_lost),
+            ..defaults
+        }
+    }
+}

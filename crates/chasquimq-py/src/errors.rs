@@ -1,0 +1,73 @@
+//! Errors on their way to Python: the classes are declared in `chasquimq.errors`.
+
+use chasquimq::ErrorKind;
+use pyo3::PyErr;
+use pyo3::import_exception;
+
+import_exception!(chasquimq.errors, AuthError);
+import_exception!(chasquimq.errors, BrokerOutOfMemory);
+import_exception!(chasquimq.errors, BrokerUnavailable);
+import_exception!(chasquimq.errors, ChasquiError);
+import_exception!(chasquimq.errors, CommandTimeout);
+import_exception!(chasquimq.errors, ConfigError);
+import_exception!(chasquimq.errors, ConnectionFailed);
+import_exception!(chasquimq.errors, DecodeError);
+import_exception!(chasquimq.errors, EmbeddedServerError);
+import_exception!(chasquimq.errors, EncodeError);
+import_exception!(chasquimq.errors, QueueFull);
+import_exception!(chasquimq.errors, ServerError);
+import_exception!(chasquimq.errors, ShutdownError);
+import_exception!(chasquimq.errors, UnsupportedServer);
+import_exception!(chasquimq.errors, WrongType);
+
+/// Why a call failed; made by Rust tasks, turned into an exception when Python fetches it.
+#[derive(Debug)]
+pub enum Failure {
+    /// The engine's own.
+    Engine(chasquimq::Error),
+    /// The development server's.
+    Embedded(String),
+    /// The object was made before a fork.
+    Forked(String),
+    /// It was closed while the call was under way.
+    Closed(String),
+}
+
+impl From<chasquimq::Error> for Failure {
+    fn from(error: chasquimq::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Engine(error) => engine(&error),
+            Failure::Embedded(text) => EmbeddedServerError::new_err(text),
+            Failure::Forked(what) => ChasquiError::new_err(format!(
+                "{what} was used before fork(); create it in the child"
+            )),
+            Failure::Closed(what) => ShutdownError::new_err(format!("{what} was closed")),
+        }
+    }
+}
+
+fn engine(error: &chasquimq::Error) -> PyErr {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::Config => ConfigError::new_err(text),
+        ErrorKind::Encode => EncodeError::new_err(text),
+        ErrorKind::Decode => DecodeError::new_err(text),
+        ErrorKind::QueueFull => QueueFull::new_err(text),
+        ErrorKind::Unsupported => UnsupportedServer::new_err(text),
+        ErrorKind::Connection => ConnectionFailed::new_err(text),
+        ErrorKind::Timeout => CommandTimeout::new_err(text),
+        ErrorKind::Auth => AuthError::new_err(text),
+        ErrorKind::OutOfMemory => BrokerOutOfMemory::new_err(text),
+        ErrorKind::Unavailable | ErrorKind::NoGroup => BrokerUnavailable::new_err(text),
+        ErrorKind::WrongType => WrongType::new_err(text),
+        ErrorKind::Shutdown => ShutdownError::new_err(text),
+        // `Server`, and kinds that a newer engine adds.
+        _ => ServerError::new_err(text),
+    }
+}

@@ -1,0 +1,143 @@
+//! `Job`: what a handler receives and `Queue.add` returns.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use chasquimq::lifecycle::Outcome;
+use chasquimq::{Delivery, Ending};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// A job; its strings and its data become Python objects when somebody looks at them.
+#[pyclass(frozen, weakref, module = "chasquimq")]
+pub struct Job {
+    #[pyo3(get)]
+    id: String,
+    name: Arc<str>,
+    payload: Bytes,
+    /// Failed runs so far: 0 in the first run.
+    #[pyo3(get)]
+    attempt: u32,
+    /// Deliveries so far whose worker died.
+    #[pyo3(get)]
+    lost: u32,
+    /// When the producer made it, in milliseconds since the epoch.
+    #[pyo3(get)]
+    created_at_ms: u64,
+    decoded: OnceLock<Py<PyAny>>,
+    run: Mutex<Run>,
+}
+
+/// A delivery until it is settled, and the stopwatch of its run.
+#[derive(Default)]
+struct Run {
+    delivery: Option<Delivery>,
+    started: Option<Instant>,
+    took: Option<Duration>,
+}
+
+impl From<Delivery> for Job {
+    fn from(delivery: Delivery) -> Self {
+        Self {
+            id: delivery.id().to_owned(),
+            name: delivery.name(),
+            payload: delivery.payload().clone(),
+            attempt: delivery.attempt(),
+            lost: delivery.lost(),
+            created_at_ms: delivery.created_at_ms(),
+            decoded: OnceLock::new(),
+            run: Mutex::new(Run { delivery: Some(delivery), ..Run::default() }),
+        }
+    }
+}
+
+impl Job {
+    /// Starts the stopwatch and shows the delivery to `tell`.
+    pub fn begin(&self, tell: impl FnOnce(&Delivery)) {
+        let mut run = self.run();
+        run.started = Some(Instant::now());
+        if let Some(delivery) = &run.delivery {
+            tell(delivery);
+        }
+    }
+
+    /// The delivery's end; `None` when it was settled before.
+    pub fn end(&self, outcome: Outcome) -> Option<Ending> {
+        let mut run = self.run();
+        let took = run.took.or_else(|| run.started.map(|started| started.elapsed()));
+        run.delivery.take().map(|delivery| delivery.end(outcome, took.unwrap_or_default()))
+    }
+
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Job {
+    #[new]
+    #[pyo3(signature = (id, name, data, *, attempt=0, lost=0, created_at_ms=0))]
+    fn new(
+        id: String,
+        name: &str,
+        data: Py<PyAny>,
+        attempt: u32,
+        lost: u32,
+        created_at_ms: u64,
+    ) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            payload: Bytes::new(),
+            attempt,
+            lost,
+            created_at_ms,
+            decoded: OnceLock::from(data),
+            run: Mutex::default(),
+        }
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// 1.3's second name of `attempt`.
+    #[getter]
+    fn attempts_made(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The property `data`. It is Python's: decoding may run Python code, and see lib.rs.
+    #[classattr]
+    fn data(py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(py.import("chasquimq._codec")?.getattr("job_data")?.unbind())
+    }
+
+    /// The encoded data.
+    fn _payload<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.payload)
+    }
+
+    /// The data that `_keep` was given first.
+    fn _kept(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.decoded.get().map(|data| data.clone_ref(py))
+    }
+
+    /// Keeps the decoded data.
+    fn _keep(&self, data: Py<PyAny>) {
+        // Two threads may have decoded at the same time: the first is kept.
+        let _ = self.decoded.set(data);
+    }
+
+    /// Stops the stopwatch.
+    fn _finish(&self) {
+        let mut run = self.run();
+        run.took = run.started.map(|started| started.elapsed());
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Job(id={:?}, name={:?}, attempt={})", self.id, self.name, self.attempt)
+    }
+}

@@ -1,0 +1,175 @@
+//! Where results wait for an event loop: filled by Rust tasks, fetched by the loop all at once.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chasquimq::{Delivery, DlqEntry, Report};
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::errors::Failure;
+use crate::job::Job;
+use crate::logs::{Line, LogBuffer};
+use crate::runtime::{self, Owner};
+
+/// What a call answers.
+pub enum Value {
+    Nothing,
+    Flag(bool),
+    Count(usize),
+    Ids(Vec<String>),
+    Dead(Vec<DlqEntry>),
+    Report(Report),
+}
+
+/// The end of the call that was given this number.
+pub type Reply = (u64, Result<Value, Failure>);
+
+/// Jobs for the worker that was given this number; none when it has ended.
+pub type Batch = (u64, Vec<Delivery>);
+
+/// Both are bounded: by the calls that Python awaits, and by the jobs that a consumer may hold.
+#[derive(Default)]
+struct Content {
+    replies: Vec<Reply>,
+    batches: Vec<Batch>,
+}
+
+/// The shared part of a mailbox: what Rust tasks hold.
+pub struct Slot {
+    content: Mutex<Content>,
+    /// Both ends live as long as any task may ring, so that none writes to a closed or reused descriptor.
+    bell: UnixStream,
+    ear: UnixStream,
+}
+
+impl Slot {
+    /// Leaves a reply.
+    pub fn reply(&self, ticket: u64, result: Result<Value, Failure>) {
+        self.leave(|content| content.replies.push((ticket, result)));
+    }
+
+    /// Leaves jobs.
+    pub fn deliver(&self, ticket: u64, deliveries: Vec<Delivery>) {
+        self.leave(|content| content.batches.push((ticket, deliveries)));
+    }
+
+    /// Wakes the event loop.
+    pub fn ring(&self) {
+        // A full socket means that the loop has not answered earlier rings: it will come anyway.
+        let _ = (&self.bell).write(&[0]);
+    }
+
+    fn leave(&self, put: impl FnOnce(&mut Content)) {
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = content.replies.is_empty() && content.batches.is_empty();
+        put(&mut content);
+        drop(content);
+        if was_empty {
+            self.ring();
+        }
+    }
+
+    fn fetch(&self) -> Content {
+        // First the rings, then what they announced: what comes in between rings once too often.
+        let mut rings = [0; 64];
+        loop {
+            match (&self.ear).read(&mut rings) {
+                Ok(count) if count == rings.len() => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => break,
+            }
+        }
+        std::mem::take(&mut *self.content.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+type Drained<'py> =
+    (Vec<(u64, Option<Bound<'py, PyAny>>, Option<PyErr>)>, Vec<(u64, Vec<Py<Job>>)>, Vec<Line>);
+
+/// The mailbox of one event loop.
+#[pyclass(frozen, module = "chasquimq._native")]
+pub struct Mailbox {
+    owner: Owner,
+    slot: Arc<Slot>,
+}
+
+#[pymethods]
+impl Mailbox {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let owner = Owner::here()?;
+        let (bell, ear) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        ear.set_nonblocking(true)?;
+        let slot = Arc::new(Slot { content: Mutex::default(), bell, ear });
+        if let Some(logs) = runtime::logs() {
+            logs.listen(&slot);
+        }
+        Ok(Self { owner, slot })
+    }
+
+    /// Readable when there is something to drain.
+    fn fileno(&self) -> i32 {
+        self.slot.ear.as_raw_fd()
+    }
+
+    /// Fetches everything: replies, jobs, log lines.
+    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Drained<'py>> {
+        self.owner.runtime("this event loop")?;
+        let Content { replies, batches } = self.slot.fetch();
+        let replies = replies.into_iter().map(|(ticket, result)| match result {
+            Ok(value) => Ok((ticket, Some(value.into_py(py)?), None)),
+            Err(failure) => Ok((ticket, None, Some(failure.into()))),
+        });
+        let jobs = |batch: Vec<Delivery>| -> PyResult<Vec<_>> {
+            batch.into_iter().map(|delivery| Py::new(py, Job::from(delivery))).collect()
+        };
+        let batches = batches.into_iter().map(|(ticket, batch)| Ok((ticket, jobs(batch)?)));
+        let lines = runtime::logs().map(LogBuffer::drain).unwrap_or_default();
+        Ok((replies.collect::<PyResult<_>>()?, batches.collect::<PyResult<_>>()?, lines))
+    }
+}
+
+impl Mailbox {
+    /// What a task holds.
+    pub fn slot(&self) -> Arc<Slot> {
+        Arc::clone(&self.slot)
+    }
+}
+
+impl Value {
+    fn into_py(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        match self {
+            Self::Nothing => py.None().into_bound_py_any(py),
+            Self::Flag(flag) => flag.into_bound_py_any(py),
+            Self::Count(count) => count.into_bound_py_any(py),
+            Self::Ids(ids) => ids.into_bound_py_any(py),
+            Self::Report(Report { finished, released, abandoned, .. }) => {
+                (finished, released, abandoned).into_bound_py_any(py)
+            }
+            Self::Dead(entries) => {
+                let dicts = entries.into_iter().map(|entry| dead_entry(py, entry));
+                dicts.collect::<PyResult<Vec<_>>>()?.into_bound_py_any(py)
+            }
+        }
+    }
+}
+
+fn dead_entry(py: Python<'_>, entry: DlqEntry) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("dlq_id", entry.dlq_id)?;
+    dict.set_item("source_id", entry.source_id)?;
+    dict.set_item("job_id", entry.job_id)?;
+    dict.set_item("name", entry.name)?;
+    dict.set_item("reason", entry.reason)?;
+    dict.set_item("detail", entry.detail)?;
+    dict.set_item("attempt", entry.attempt)?;
+    dict.set_item("lost", entry.lost)?;
+    dict.set_item("failed_at_ms", entry.failed_at_ms)?;
+    dict.set_item("payload", PyBytes::new(py, &entry.payload))?;
+    Ok(dict)
+}

@@ -1,0 +1,91 @@
+//! What a process has one of: the tokio runtime and the log buffer.
+//!
+//! After a fork the child has none of the parent's threads. Its first use makes a state of its own,
+//! appended to the chain below; the parent's is left alone. The chain only grows while the interpreter's
+//! lock is held, and reading it takes no lock, so a fork finds it in order.
+
+use std::process;
+use std::sync::OnceLock;
+
+use pyo3::PyResult;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::errors::Failure;
+use crate::logs::{self, LogBuffer};
+
+/// Threads for network, leases and settling; Python's handlers run elsewhere.
+const THREADS: usize = 2;
+
+static FIRST: OnceLock<State> = OnceLock::new();
+
+struct State {
+    owner: Owner,
+    /// Never dropped: at exit its threads end with the process, and nobody waits for them.
+    runtime: Runtime,
+    logs: LogBuffer,
+    forked: OnceLock<Box<State>>,
+}
+
+/// The process that an object belongs to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Owner(u32);
+
+impl Owner {
+    /// This process, its runtime started.
+    pub fn here() -> PyResult<Self> {
+        state().map(|state| state.owner)
+    }
+
+    fn is_here(self) -> bool {
+        self.0 == process::id()
+    }
+
+    /// The runtime of the process; `None` in a child that was forked from it.
+    pub fn handle(self) -> Option<&'static Handle> {
+        last().filter(|_| self.is_here()).map(|state| state.runtime.handle())
+    }
+
+    /// The runtime of the process; `what` names the object in the error.
+    ///
+    /// # Errors
+    /// In a child that was forked after the object was made.
+    pub fn runtime(self, what: &str) -> PyResult<&'static Handle> {
+        self.handle().ok_or_else(|| Failure::Forked(what.to_owned()).into())
+    }
+}
+
+/// The log buffer of the process that last used the engine.
+pub fn logs() -> Option<&'static LogBuffer> {
+    last().map(|state| &state.logs)
+}
+
+fn last() -> Option<&'static State> {
+    let mut state = FIRST.get()?;
+    while let Some(next) = state.forked.get() {
+        state = next;
+    }
+    Some(state)
+}
+
+fn state() -> PyResult<&'static State> {
+    let last = last();
+    if let Some(state) = last.filter(|state| state.owner.is_here()) {
+        return Ok(state);
+    }
+    let new = State::start()?;
+    Ok(match last {
+        None => FIRST.get_or_init(|| new),
+        Some(parent) => parent.forked.get_or_init(|| Box::new(new)),
+    })
+}
+
+impl State {
+    fn start() -> PyResult<Self> {
+        logs::install();
+        let mut builder = Builder::new_multi_thread();
+        let runtime =
+            builder.worker_threads(THREADS).thread_name("chasquimq").enable_all().build()?;
+        let (logs, forked) = (LogBuffer::default(), OnceLock::new());
+        Ok(Self { owner: Owner(process::id()), runtime, logs, forked })
+    }
+}

@@ -1,0 +1,27 @@
+"""Background jobs on Redis and Valkey: ``Queue`` adds them, ``Worker`` runs them.
+
+The engine is Rust: it reads, renews leases, retries and settles on threads of its own, whatever the
+event loop or a handler does. Python runs the handlers.
+"""
+
+from . import errors
+from ._handlers import Handler
+from ._native import Job, version
+from .backoff import BackoffSpec
+from .errors import NotSupportedError, UnrecoverableError
+from .queue import Queue
+from .worker import Worker
+
+__all__ = [
+    "BackoffSpec",
+    "Handler",
+    "Job",
+    "NotSupportedError",
+    "Queue",
+    "UnrecoverableError",
+    "Worker",
+    "errors",
+    "version",
+]
+
+__version__ = version()

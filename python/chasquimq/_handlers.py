@@ -1,0 +1,68 @@
+"""What a handler may be, and how its failure is told."""
+
+import functools
+import inspect
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ._native import Job
+from .errors import DecodeError, UnrecoverableError
+
+Handler = Callable[[Job], Awaitable[Any]] | Callable[[Job], Any]
+"""``async def`` for the event loop, ``def`` for threads, or an object called like one of them."""
+
+FRAMES = 8
+"""The innermost frames of a traceback tell the most."""
+
+
+def is_async(handler: object) -> bool:
+    """Tell whether calling the handler gives a coroutine.
+
+    Raises ``TypeError`` for what cannot be a handler.
+    """
+    function: Any = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not callable(function) or inspect.isclass(function):
+        raise TypeError(_no_handler(handler, "an async def or def function, or an object like one"))
+    if not (inspect.isroutine(function) or inspect.iscoroutinefunction(function)):
+        function = type(function).__call__
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(_no_handler(handler, "a function without yield"))
+    _check_signature(handler)
+    return inspect.iscoroutinefunction(function)
+
+
+def _check_signature(handler: Any) -> None:
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:  # a built-in that does not tell
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(_no_handler(handler, f"callable with the job alone ({error})")) from None
+
+
+def _no_handler(handler: object, wanted: str) -> str:
+    return f"{handler!r} cannot be a handler: it must be {wanted}"
+
+
+def is_unrecoverable(error: BaseException) -> bool:
+    """Tell whether another attempt is pointless."""
+    return isinstance(error, UnrecoverableError | DecodeError)
+
+
+def describe(error: BaseException) -> str:
+    """Return type and text of an error, then the end of its traceback."""
+    kind = type(error)
+    try:
+        text = str(error)
+    except Exception:  # an error whose own text fails
+        text = "<no text: its __str__ fails>"
+    # The outermost frame is ours, where the handler is called.
+    below = error.__traceback__ and error.__traceback__.tb_next
+    trace = "".join(traceback.format_tb(below, limit=-FRAMES))
+    head = f"{kind.__qualname__}: {text}" if text else kind.__qualname__
+    return f"{head}\n{trace}" if trace else head

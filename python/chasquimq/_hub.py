@@ -1,0 +1,98 @@
+"""The one place where an event loop meets the engine: a mailbox, and a reader that empties it."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ._native import Job, Mailbox, set_log_level
+
+logger = logging.getLogger("chasquimq.engine")
+
+Receiver = Callable[[list[Job]], None]
+"""Takes the jobs of one consumer; an empty list means that no more will come."""
+
+_hubs: dict[asyncio.AbstractEventLoop, "Hub"] = {}
+
+
+def hub() -> "Hub":
+    """Return the hub of the running event loop."""
+    loop = asyncio.get_running_loop()
+    found = _hubs.get(loop)
+    if found is None:
+        for closed in [other for other in _hubs if other.is_closed()]:
+            _hubs.pop(closed, None)  # another thread may be here too
+        found = _hubs[loop] = Hub(loop)
+    return found
+
+
+class Hub:
+    """Gives each call a ticket, and each reply to the future that waits for it.
+
+    The engine rings once for many replies; then everything that has come is fetched in one call.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._mailbox = Mailbox()
+        self._tickets = itertools.count(1)
+        self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._receivers: dict[int, Receiver] = {}
+        set_log_level(min(logging.INFO, max(logger.getEffectiveLevel(), logging.DEBUG)))
+        loop.add_reader(self._mailbox.fileno(), self._drain)
+
+    async def call(self, method: Callable[..., None], *args: object) -> Any:
+        """Call the engine and wait for its reply. A cancelled caller does not undo the call."""
+        ticket, reply = self._expect()
+        return await self._send(method, ticket, reply, args)
+
+    async def subscribe(self, method: Callable[..., None], receiver: Receiver) -> int:
+        """Call the engine, wait for its reply, and have jobs delivered from then on."""
+        ticket, reply = self._expect()
+        self._receivers[ticket] = receiver
+        try:
+            await self._send(method, ticket, reply, ())
+        except BaseException:
+            self.unsubscribe(ticket)
+            raise
+        return ticket
+
+    def unsubscribe(self, ticket: int) -> None:
+        """Forget a receiver; jobs that still come for it go back."""
+        self._receivers.pop(ticket, None)
+
+    def _expect(self) -> tuple[int, asyncio.Future[Any]]:
+        ticket, reply = next(self._tickets), self._loop.create_future()
+        self._replies[ticket] = reply
+        return ticket, reply
+
+    async def _send(
+        self,
+        method: Callable[..., None],
+        ticket: int,
+        reply: asyncio.Future[Any],
+        args: tuple[object, ...],
+    ) -> Any:
+        try:
+            method(self._mailbox, ticket, *args)
+            return await reply
+        finally:
+            self._replies.pop(ticket, None)
+
+    def _drain(self) -> None:
+        replies, batches, lines = self._mailbox.drain()
+        for level, target, text in lines:
+            logger.log(level, "%s", text, extra={"target": target})
+        for ticket, value, error in replies:
+            reply = self._replies.get(ticket)
+            if reply is None or reply.done():
+                continue
+            if error is None:
+                reply.set_result(value)
+            else:
+                reply.set_exception(error)
+        for ticket, jobs in batches:
+            receiver = self._receivers.get(ticket)
+            if receiver is not None:
+                receiver(jobs)

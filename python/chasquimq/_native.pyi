@@ -1,0 +1,136 @@
+"""The engine. Every call that takes a mailbox and a ticket returns at once and answers there.
+
+All of them raise ``ChasquiError`` in a child that was forked after the object was made.
+"""
+
+from typing import Any, final
+
+from ._address import Address
+from ._types import ConsumerOptions, NewJob, ProducerOptions, Reply
+
+__all__ = [
+    "Consumer",
+    "Job",
+    "Mailbox",
+    "Producer",
+    "run_cli",
+    "set_log_level",
+    "version",
+]
+
+def run_cli(argv: list[str], server_binaries: list[str]) -> int:
+    """Runs a command line (the program's name first); returns its exit code."""
+
+def set_log_level(level: int) -> None:
+    """Keeps lines of this level of Python's ``logging`` and above."""
+
+def version() -> str:
+    """The version of the package and of the engine in it."""
+
+@final
+class Consumer:
+    """Takes jobs from one queue into a mailbox, and their endings back."""
+
+    def __new__(cls, address: Address, options: ConsumerOptions) -> Consumer: ...
+    @property
+    def consumer_id(self) -> str:
+        """This consumer's name in the group."""
+    def start(self, mailbox: Mailbox, ticket: int) -> None:
+        """Connects and answers; from then on jobs come under the same ticket, none at the end."""
+    def begin(self, job: Job) -> None:
+        """A handler is about to run this job."""
+    def settle(
+        self, done: list[Job], failed: list[tuple[Job, str, bool]], released: list[Job]
+    ) -> int:
+        """Hands over endings: jobs done, (job, error text, unrecoverable) failed, jobs handed back.
+
+        Returns how many count: a job that was settled before is passed over.
+        """
+    def stop(self) -> None:
+        """Takes no more jobs; those that Python has not fetched go back."""
+    def close(self, mailbox: Mailbox, ticket: int, grace_ms: int) -> None:
+        """Stops, stores what was settled within the grace, disconnects; answers the report."""
+    def last_error(self) -> str | None:
+        """The last fault of reading, until a read works again."""
+
+@final
+class Job:
+    """A job, as its handler receives it and as ``Queue.add`` returns it.
+
+    Tests may make one: ``Job("1", "greet", {"name": "Ada"})``.
+    """
+
+    def __new__(
+        cls,
+        id: str,
+        name: str,
+        data: Any,
+        *,
+        attempt: int = 0,
+        lost: int = 0,
+        created_at_ms: int = 0,
+    ) -> Job: ...
+    @property
+    def id(self) -> str:
+        """The caller's id or a ULID."""
+    @property
+    def name(self) -> str:
+        """The name it was added with."""
+    @property
+    def data(self) -> Any:
+        """What the producer added, decoded at the first look.
+
+        Raises ``DecodeError`` for bytes that are no msgpack.
+        """
+    @property
+    def attempt(self) -> int:
+        """Failed runs so far: 0 in the first run."""
+    @property
+    def attempts_made(self) -> int:
+        """The same as ``attempt``."""
+    @property
+    def lost(self) -> int:
+        """Deliveries so far whose worker died."""
+    @property
+    def created_at_ms(self) -> int:
+        """When the producer made it, in milliseconds since the epoch."""
+    def _payload(self) -> bytes:
+        """The encoded data."""
+    def _kept(self) -> Any:
+        """The data that ``_keep`` was given first."""
+    def _keep(self, data: Any) -> None:
+        """Keeps the decoded data."""
+    def _finish(self) -> None:
+        """Stops the stopwatch."""
+
+@final
+class Mailbox:
+    """The mailbox of one event loop."""
+
+    def __new__(cls) -> Mailbox: ...
+    def fileno(self) -> int:
+        """Readable when there is something to drain."""
+    def drain(
+        self,
+    ) -> tuple[
+        list[tuple[int, Reply, BaseException | None]],
+        list[tuple[int, list[Job]]],
+        list[tuple[int, str, str]],
+    ]:
+        """Fetches everything: replies, jobs, log lines (level, target, text)."""
+
+@final
+class Producer:
+    """Adds jobs to one queue. Connects at the first call; every call answers in a mailbox."""
+
+    def __new__(cls, address: Address, options: ProducerOptions) -> Producer: ...
+    def add(self, mailbox: Mailbox, ticket: int, jobs: list[NewJob]) -> None:
+        """Adds jobs; answers their ids."""
+    def cancel_delayed(self, mailbox: Mailbox, ticket: int, job_id: str) -> None:
+        """Takes a delayed job back; answers whether there was one."""
+    def peek_dlq(self, mailbox: Mailbox, ticket: int, limit: int) -> None:
+        """Answers the oldest dead jobs."""
+    def replay_dlq(self, mailbox: Mailbox, ticket: int, limit: int) -> None:
+        """Sends the oldest dead jobs back; answers how many."""
+    def close(self, mailbox: Mailbox, ticket: int) -> None:
+        """Closes the connection."""

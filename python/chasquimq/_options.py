@@ -1,0 +1,52 @@
+"""Arguments of the public classes, checked and turned into what the engine takes."""
+
+import math
+from datetime import datetime, timedelta, timezone
+
+from ._types import When
+from .errors import ConfigError, NotSupportedError
+
+
+def refuse(**features: object) -> None:
+    """Raise ``NotSupportedError`` for a parameter that belongs to no feature of today."""
+    for name, value in features.items():
+        if value is not None and value is not False:
+            raise NotSupportedError(f"{name} is not supported by this version: leave it out")
+
+
+def naturals(**values: int | None) -> None:
+    """Raise ``ConfigError`` for a number that is no integer or negative."""
+    for name, value in values.items():
+        if value is not None and (not isinstance(value, int) or not 0 <= value < 2**63):
+            raise ConfigError(f"{name} is {value!r}; it must be an integer, at least 0")
+
+
+def either(**values: int | None) -> int | None:
+    """Return the value of two names for one thing, of which one is set at most."""
+    given = {name: value for name, value in values.items() if value is not None}
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} mean the same; give one of them")
+    return next(iter(given.values()), None)
+
+
+def when(delay_ms: float | datetime | None, delay: timedelta | None) -> When:
+    """Return when a job is due. A naive datetime is UTC.
+
+    Raises ``ConfigError`` for both at once, and for what is no time.
+    """
+    if delay is not None:
+        if delay_ms is not None:
+            raise ConfigError("delay_ms and delay are both given; give one of them")
+        return _milliseconds("delay", delay / timedelta(milliseconds=1)), None
+    if isinstance(delay_ms, datetime):
+        aware = delay_ms if delay_ms.tzinfo else delay_ms.replace(tzinfo=timezone.utc)
+        return None, max(0, round(aware.timestamp() * 1000))
+    if delay_ms is None:
+        return None, None
+    return _milliseconds("delay_ms", delay_ms), None
+
+
+def _milliseconds(name: str, value: float) -> int:
+    if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value < 2**63:
+        raise ConfigError(f"{name} is {value!r}; it must be at least 0 and finite")
+    return round(value)

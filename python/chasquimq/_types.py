@@ -1,0 +1,43 @@
+"""What crosses the border to the engine, as types."""
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from .backoff import BackoffSpec
+    from .queue import DeadJob
+
+When = tuple[int | None, int | None]
+"""Milliseconds from now, or a time in milliseconds since the epoch; neither: at once."""
+
+NewJob = tuple[str, bytes, str | None, When, int | None, "BackoffSpec | None"]
+"""Name, encoded data, id, when, attempts, backoff."""
+
+Reply = bool | int | list[str] | list["DeadJob"] | tuple[int, int, int] | None
+
+
+class ProducerOptions(TypedDict):
+    """``None`` means the engine's default."""
+
+    queue_name: str
+    max_queue_len: int | None
+    max_delay_secs: int | None
+    max_payload_bytes: int | None
+
+
+class ConsumerOptions(TypedDict):
+    """``None`` means the engine's default."""
+
+    queue_name: str
+    group: str
+    concurrency: int
+    max_attempts: int
+    events_enabled: bool
+    delayed_enabled: bool
+    consumer_id: str | None
+    read_block_ms: int | None
+    read_count: int | None
+    claim_min_idle_ms: int | None
+    max_payload_bytes: int | None
+    dlq_max_stream_len: int | None
+    prefetch: int | None
+    max_lost: int | None

@@ -1,0 +1,92 @@
+"""What can go wrong, as classes to catch; each text says what happened and what to do."""
+
+__all__ = [
+    "AuthError",
+    "BrokerOutOfMemory",
+    "BrokerUnavailable",
+    "ChasquiError",
+    "CommandTimeout",
+    "ConfigError",
+    "ConnectionFailed",
+    "DecodeError",
+    "EmbeddedServerError",
+    "EncodeError",
+    "NotSupportedError",
+    "QueueFull",
+    "ServerError",
+    "ShutdownError",
+    "UnrecoverableError",
+    "UnsupportedServer",
+    "WrongType",
+]
+
+
+class ChasquiError(RuntimeError):
+    """The base of all errors that this package raises."""
+
+
+class ConfigError(ChasquiError, ValueError):
+    """A name, limit, delay or URL that cannot work; nothing was sent."""
+
+
+class EncodeError(ChasquiError, ValueError):
+    """Data that cannot be encoded, or that is larger than the limit; nothing was sent."""
+
+
+class DecodeError(ChasquiError, ValueError):
+    """Stored bytes that cannot be read back."""
+
+
+class QueueFull(ChasquiError):
+    """The queue holds as many jobs as it may (``max_queue_len``); nothing was added."""
+
+
+class UnsupportedServer(ChasquiError):
+    """The server is too old or lacks something without which jobs could be lost."""
+
+
+class ConnectionFailed(ChasquiError, ConnectionError):
+    """The server could not be reached, or the connection broke before the reply.
+
+    In the latter case the call may have been carried out.
+    """
+
+
+class CommandTimeout(ChasquiError, TimeoutError):
+    """No reply came in time; the call may or may not have been carried out."""
+
+
+class AuthError(ChasquiError, PermissionError):
+    """The server refused the user name, the password, or a command for lack of rights."""
+
+
+class BrokerOutOfMemory(ChasquiError):
+    """The server is out of memory; it works again when memory is freed."""
+
+
+class BrokerUnavailable(ChasquiError):
+    """The server cannot serve right now: loading, failing over, read-only, busy."""
+
+
+class WrongType(ChasquiError):
+    """A key of the queue holds another type than the queue wrote."""
+
+
+class ServerError(ChasquiError):
+    """Any other error that the server replied."""
+
+
+class EmbeddedServerError(ChasquiError):
+    """The development server of an ``embedded://`` URL could not be started, joined or stopped."""
+
+
+class ShutdownError(ChasquiError):
+    """The queue or worker was closed."""
+
+
+class NotSupportedError(ChasquiError):
+    """A parameter of a feature that this version does not have."""
+
+
+class UnrecoverableError(RuntimeError):
+    """Raised by a handler when further attempts are pointless: the job is dead at once."""

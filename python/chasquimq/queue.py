@@ -1,0 +1,254 @@
+"""``Queue``: adds jobs, takes delayed ones back, and looks after the dead ones."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, TypedDict
+
+from ._address import locate
+from ._codec import decode, encode
+from ._hub import hub
+from ._native import Job, Producer
+from ._options import either, naturals, refuse, when
+from ._types import NewJob
+from .backoff import Backoff, as_backoff
+from .errors import ConfigError, DecodeError, ShutdownError
+
+__all__ = ["DeadJob", "Queue"]
+
+
+class DeadJob(TypedDict):
+    """A job in the dead-letter queue."""
+
+    dlq_id: str
+    """Its id in the dead-letter queue."""
+    source_id: str
+    """The stream entry it came from."""
+    job_id: str
+    """The job's id; empty when its record could not be read."""
+    name: str
+    reason: str
+    """Why it died: ``retries_exhausted``, ``unrecoverable``, ``worker_lost``, …"""
+    detail: str | None
+    """The text of the last error."""
+    attempt: int
+    """The run that gave up; 0 when no handler ran."""
+    lost: int
+    """Deliveries whose worker died."""
+    failed_at_ms: int
+    """When it died, in milliseconds since the epoch."""
+    payload: bytes
+    """The data as it is stored."""
+    data: Any
+    """The data; ``None`` when it cannot be decoded."""
+
+
+class Queue:
+    """Adds jobs to the queue ``name``.
+
+    Nothing is connected before the first call, and that does not block the event loop. Without
+    ``redis_url`` the server is that of CHASQUIMQ_URL, else the running embedded one, else
+    redis://127.0.0.1:6379; the log says which. ``embedded://`` starts or joins the embedded server.
+
+    ``max_queue_len`` bounds the entries that are ready or running, and the delayed ones apart: one
+    more raises ``QueueFull`` (default: no bound; ``max_stream_len`` is its older name).
+    ``max_delay_secs`` is the longest delay (default 30 days, 0 for none), ``max_payload_bytes`` the
+    largest encoded data (default 1 MiB).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        redis_url: str | None = None,
+        tls: bool = False,
+        max_queue_len: int | None = None,
+        max_stream_len: int | None = None,
+        max_delay_secs: int | None = None,
+        max_payload_bytes: int | None = None,
+        credential_provider: object = None,
+    ) -> None:
+        refuse(credential_provider=credential_provider)
+        naturals(
+            max_queue_len=max_queue_len,
+            max_stream_len=max_stream_len,
+            max_delay_secs=max_delay_secs,
+            max_payload_bytes=max_payload_bytes,
+        )
+        self._name = name
+        self._closed = False
+        self._producer = Producer(
+            locate(redis_url, tls),
+            {
+                "queue_name": name,
+                "max_queue_len": either(max_queue_len=max_queue_len, max_stream_len=max_stream_len),
+                "max_delay_secs": max_delay_secs,
+                "max_payload_bytes": max_payload_bytes,
+            },
+        )
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self._name
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
+    async def add(
+        self,
+        name: str,
+        data: Any,
+        *,
+        delay_ms: float | datetime | None = None,
+        delay: timedelta | None = None,
+        attempts: int | None = None,
+        backoff: Backoff | None = None,
+        job_id: str | None = None,
+        repeat: object = None,
+        missed_fires: object = None,
+    ) -> Job:
+        """Add a job; it is accepted when this returns.
+
+        ``delay_ms`` is milliseconds from now or the time at which it becomes ready (naive: UTC),
+        ``delay`` the same as a timedelta. ``attempts`` counts all runs, the first included;
+        ``backoff`` is the wait between them; both default to the worker's. While a job of this
+        ``job_id`` is waiting, delayed, running or retrying, adding it again changes nothing.
+
+        Raises ``ConfigError`` and ``EncodeError`` (both are ``ValueError``) before anything is
+        sent, ``QueueFull``, and the errors of the connection: after ``ConnectionFailed`` or
+        ``CommandTimeout`` the job may have been added; with a ``job_id`` adding it again is safe.
+        """
+        refuse(repeat=repeat, missed_fires=missed_fires)
+        payload = encode(data)
+        job = _new_job(name, payload, job_id, delay_ms, delay, attempts, backoff)
+        return (await self._add([job], [data]))[0]
+
+    async def add_unique(
+        self,
+        name: str,
+        data: Any,
+        *,
+        job_id: str,
+        delay_ms: float | datetime | None = None,
+        delay: timedelta | None = None,
+        attempts: int | None = None,
+        backoff: Backoff | None = None,
+        repeat: object = None,
+    ) -> Job:
+        """Add a job unless one of this ``job_id`` is waiting, delayed, running or retrying.
+
+        Parameters and errors are those of ``add``.
+        """
+        if not isinstance(job_id, str):
+            raise ConfigError(f"job_id is {job_id!r}; add_unique needs a string")
+        return await self.add(
+            name,
+            data,
+            delay_ms=delay_ms,
+            delay=delay,
+            attempts=attempts,
+            backoff=backoff,
+            job_id=job_id,
+            repeat=repeat,
+        )
+
+    async def add_bulk(self, jobs: Iterable[Mapping[str, Any]]) -> list[Job]:
+        """Add many jobs in few round trips, whatever their options; return them in order.
+
+        Each is a mapping of the parameters of ``add``; only ``name`` and ``data`` are required.
+        Up to 500 immediate ones, or 500 delayed ones, are added all or none.
+
+        Raises what ``add`` raises.
+        """
+        new, data = [], []
+        for index, job in enumerate(jobs):
+            unknown = job.keys() - _BULK_KEYS
+            if unknown or not {"name", "data"} <= job.keys():
+                raise ConfigError(
+                    f"job {index} has the keys {sorted(job)}: name and data are required, "
+                    f"{', '.join(sorted(_BULK_KEYS - {'name', 'data'}))} are possible"
+                )
+            refuse(repeat=job.get("repeat"), missed_fires=job.get("missed_fires"))
+            options = (job.get(key) for key in _BULK_OPTIONS)
+            new.append(_new_job(job["name"], encode(job["data"]), *options))
+            data.append(job["data"])
+        return await self._add(new, data) if new else []
+
+    async def cancel_delayed(self, job_id: str) -> bool:
+        """Take back a delayed or retrying job; ``False`` when there is none of this id."""
+        return bool(await self._call(self._producer.cancel_delayed, job_id))
+
+    async def peek_dlq(self, limit: int = 20) -> list[DeadJob]:
+        """Return the oldest dead jobs; they stay dead."""
+        naturals(limit=limit)
+        dead: list[DeadJob] = await self._call(self._producer.peek_dlq, limit)
+        for job in dead:
+            job["data"] = _decoded(job["payload"])
+        return dead
+
+    async def replay_dlq(self, limit: int = 100) -> int:
+        """Send the oldest dead jobs back with fresh attempts; return how many went."""
+        naturals(limit=limit)
+        return int(await self._call(self._producer.replay_dlq, limit))
+
+    async def close(self) -> None:
+        """Disconnect. The last user of an embedded server waits until it has ended."""
+        if not self._closed:
+            self._closed = True
+            await hub().call(self._producer.close)
+
+    async def __aenter__(self) -> "Queue":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"Queue({self._name!r})"
+
+    async def _add(self, new: list[NewJob], data: list[Any]) -> list[Job]:
+        now_ms = time.time_ns() // 1_000_000
+        ids: list[str] = await self._call(self._producer.add, new)
+        return [
+            Job(job_id, job[0], value, created_at_ms=now_ms)
+            for job_id, job, value in zip(ids, new, data, strict=True)
+        ]
+
+    async def _call(self, method: Callable[..., None], *args: object) -> Any:
+        if self._closed:
+            raise ShutdownError(f"queue {self._name!r} is closed: make a new Queue")
+        return await hub().call(method, *args)
+
+
+_BULK_OPTIONS = ("job_id", "delay_ms", "delay", "attempts", "backoff")
+_BULK_KEYS = {"name", "data", "repeat", "missed_fires", *_BULK_OPTIONS}
+
+
+def _new_job(
+    name: str,
+    payload: bytes,
+    job_id: str | None,
+    delay_ms: float | datetime | None,
+    delay: timedelta | None,
+    attempts: int | None,
+    backoff: Backoff | None,
+) -> NewJob:
+    if attempts is not None and (not isinstance(attempts, int) or not 1 <= attempts < 2**32):
+        raise ConfigError(f"attempts is {attempts!r}; a job runs at least once")
+    return name, payload, job_id, when(delay_ms, delay), attempts, as_backoff(backoff)
+
+
+def _decoded(payload: bytes) -> Any:
+    try:
+        return decode(payload)
+    except DecodeError:
+        return None

@@ -1,0 +1,224 @@
+"""``Worker``: runs a handler on the jobs of a queue."""
+
+import asyncio
+from types import TracebackType
+
+from ._address import locate
+from ._handlers import Handler, is_async
+from ._native import Consumer
+from ._options import naturals, refuse
+from ._session import Session
+from .errors import ConfigError, ShutdownError
+
+__all__ = ["Worker"]
+
+CLOSE_SECONDS = 30.0
+"""How long ``close`` lets running jobs finish when it is not told."""
+
+
+class Worker:
+    """Runs ``handler`` on the jobs of a queue.
+
+    An ``async def`` handler runs in the event loop, a plain ``def`` in threads, at most
+    ``concurrency`` at a time (default 100). A job whose handler returns is done; one whose handler
+    raises is run again, up to ``max_attempts`` runs in all (default 25), or not at all after
+    ``UnrecoverableError``. Consecutive jobs may share an asyncio task, but not context variables.
+
+    =================== ========================================================== =========
+    parameter           meaning                                                    default
+    =================== ========================================================== =========
+    redis_url, tls      the server, found as by ``Queue``
+    group               the consumer group; a queue has one                        "default"
+    consumer_id         this worker's name in the group                            random
+    read_block_ms       how long one read waits for work                           5000
+    read_count          entries asked for in one read                              256
+    claim_min_idle_ms   the lease: how long a dead worker keeps its jobs           30,000
+    max_payload_bytes   larger data are not accepted                               1 MiB
+    dlq_max_stream_len  dead jobs kept                                             all
+    events_enabled      publish to the events stream                               True
+    delayed_enabled     may promote delayed jobs                                   True
+    prefetch            jobs held ready for the next free slot                     see engine
+    max_lost            deliveries whose worker died, before a job is given up     3
+    job_timeout         seconds that one run may take; then it counts as failed    no limit
+    =================== ========================================================== =========
+
+    A coroutine is cancelled at ``job_timeout``. A thread cannot be: its job counts as failed, the
+    late end does not count, and another thread takes its place.
+    """
+
+    def __init__(
+        self,
+        queue_name: str,
+        handler: Handler,
+        *,
+        redis_url: str | None = None,
+        tls: bool = False,
+        concurrency: int = 100,
+        max_attempts: int = 25,
+        group: str = "default",
+        consumer_id: str | None = None,
+        read_block_ms: int | None = None,
+        read_count: int | None = None,
+        claim_min_idle_ms: int | None = None,
+        max_payload_bytes: int | None = None,
+        dlq_max_stream_len: int | None = None,
+        events_enabled: bool = True,
+        delayed_enabled: bool = True,
+        prefetch: int | None = None,
+        max_lost: int | None = None,
+        job_timeout: float | None = None,
+        run_scheduler: bool = False,
+        scheduler_tick_ms: int | None = None,
+        store_results: bool = False,
+        result_ttl_ms: int | None = None,
+        credential_provider: object = None,
+    ) -> None:
+        refuse(
+            run_scheduler=run_scheduler,
+            scheduler_tick_ms=scheduler_tick_ms,
+            store_results=store_results,
+            result_ttl_ms=result_ttl_ms,
+            credential_provider=credential_provider,
+        )
+        naturals(
+            concurrency=concurrency,
+            max_attempts=max_attempts,
+            read_block_ms=read_block_ms,
+            read_count=read_count,
+            claim_min_idle_ms=claim_min_idle_ms,
+            max_payload_bytes=max_payload_bytes,
+            dlq_max_stream_len=dlq_max_stream_len,
+            prefetch=prefetch,
+            max_lost=max_lost,
+        )
+        if job_timeout is not None and not 0 < job_timeout < float("inf"):
+            raise ConfigError(f"job_timeout is {job_timeout!r}; it must be more than 0 seconds")
+        self._name = queue_name
+        self._handler = handler
+        self._in_threads = not is_async(handler)
+        self._concurrency = concurrency
+        self._job_timeout = job_timeout
+        self._consumer = Consumer(
+            locate(redis_url, tls),
+            {
+                "queue_name": queue_name,
+                "group": group,
+                "concurrency": concurrency,
+                "max_attempts": max_attempts,
+                "events_enabled": events_enabled,
+                "delayed_enabled": delayed_enabled,
+                "consumer_id": consumer_id,
+                "read_block_ms": read_block_ms,
+                "read_count": read_count,
+                "claim_min_idle_ms": claim_min_idle_ms,
+                "max_payload_bytes": max_payload_bytes,
+                "dlq_max_stream_len": dlq_max_stream_len,
+                "prefetch": prefetch,
+                "max_lost": max_lost,
+            },
+        )
+        self._session: Session | None = None
+        self._closed = False
+        self._background: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self._name
+
+    @property
+    def consumer_id(self) -> str:
+        """This worker's name in the consumer group."""
+        return self._consumer.consumer_id
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes jobs."""
+        return self._session is not None and not self._session.is_closing
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended for good."""
+        return self._closed or (self._session is not None and self._session.ended.done())
+
+    async def run(self) -> None:
+        """Run jobs until ``close`` has ended; further callers wait for the same.
+
+        Cancelling it closes the worker with a timeout of 0: running coroutines are cancelled, and
+        their jobs go back with the attempt unchanged. SIGTERM and SIGINT are the program's.
+
+        Raises the errors of the connection when it cannot start; once started it goes on through
+        every fault of the server and the network. When a handler raises KeyboardInterrupt or
+        SystemExit, the worker stops at once and this raises it.
+        """
+        await self._wait_until_ended(await self._open())
+
+    async def close(self, timeout: float | None = None) -> None:
+        """End within ``timeout`` seconds (default 30) plus one.
+
+        Jobs that have not started go back at once. Running ones may finish until then; after that
+        coroutines are cancelled, threads left to themselves, and their jobs go back, attempt
+        unchanged. Returns when nothing runs any more; called from a handler, at once.
+        """
+        if self._session is None:
+            self._closed = True
+            return
+        ending = self._session.close(CLOSE_SECONDS if timeout is None else timeout)
+        if not self._session.is_handler(asyncio.current_task()):
+            await asyncio.shield(ending)
+
+    async def __aenter__(self) -> "Worker":
+        session = await self._open()
+        self._background = asyncio.create_task(self._wait_until_ended(session))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+        if self._background is not None:
+            await asyncio.wait([self._background])
+            if not self._background.cancelled() and kind is None:
+                self._background.result()
+
+    def __repr__(self) -> str:
+        return f"Worker({self._name!r})"
+
+    async def _open(self) -> Session:
+        if self._session is not None and not self.is_closed:
+            return self._session
+        if self.is_closed:
+            raise ShutdownError(f"the worker of queue {self._name!r} is closed: make a new one")
+        session = self._session = Session(
+            self._name,
+            self._consumer,
+            self._handler,
+            in_threads=self._in_threads,
+            concurrency=self._concurrency,
+            job_timeout=self._job_timeout,
+        )
+        try:
+            await session.open()
+        except asyncio.CancelledError:
+            await asyncio.shield(session.close(0))
+            raise
+        except ShutdownError:
+            if not session.is_closing:
+                raise
+        except BaseException as error:
+            self._session = None
+            session.fail(error)
+            raise
+        return session
+
+    async def _wait_until_ended(self, session: Session) -> None:
+        try:
+            await asyncio.shield(session.ended)
+        except asyncio.CancelledError:
+            await asyncio.shield(session.close(0))
+            raise
+        if session.fatal is not None:
+            raise session.fatal
