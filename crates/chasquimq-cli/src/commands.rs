@@ -1,6 +1,8 @@
 //! The commands; each file is one: its arguments, and what it does with them.
 
+mod dlq;
 mod embedded;
+mod events;
 
 use std::process::ExitCode;
 
@@ -11,6 +13,10 @@ use crate::{Host, Ui};
 pub(crate) enum Command {
     /// Look after the development server that embedded:// URLs start.
     Embedded(embedded::Args),
+    /// Follow what happens to the jobs of a queue.
+    Events(events::Args),
+    /// Look at dead jobs, and send them back.
+    Dlq(dlq::Args),
 }
 
 impl Command {
@@ -18,6 +24,8 @@ impl Command {
     pub(crate) fn run(self, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> {
         match self {
             Self::Embedded(args) => embedded::run(args, host, ui),
+            Self::Events(args) => events::run(&args, host, ui),
+            Self::Dlq(args) => dlq::run(args, host, ui),
         }
     }
 }

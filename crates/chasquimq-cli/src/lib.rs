@@ -5,12 +5,14 @@
 
 mod commands;
 mod host;
+mod place;
 mod ui;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 pub use host::Host;
 pub use ui::Ui;
@@ -55,4 +57,18 @@ fn usage(ui: &Ui, error: &clap::Error) -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Runs a command's work to its end, or until Ctrl-C or SIGTERM, which are no failure.
+fn until_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            done = work => done?,
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminated.recv() => {}
+        }
+        Ok(ExitCode::SUCCESS)
+    })
 }

@@ -2,6 +2,9 @@
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// The terminal, or whatever the streams are connected to.
 #[derive(Debug)]
@@ -34,6 +37,22 @@ impl Ui {
         match writeln!(out, "{text}").and_then(|()| out.flush()) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Closed.into()),
             outcome => outcome.map_err(Into::into),
+        }
+    }
+
+    /// Waits until nobody reads stdout any more: a quiet command would not notice by writing.
+    pub(crate) async fn closed(&self) -> anyhow::Error {
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            ticks.tick().await;
+            let out = io::stdout();
+            let mut watched = [PollFd::new(&out, PollFlags::empty())];
+            let gone = PollFlags::ERR | PollFlags::NVAL;
+            if poll(&mut watched, Some(&Timespec::default())).is_ok()
+                && watched[0].revents().intersects(gone)
+            {
+                return Closed.into();
+            }
         }
     }
 

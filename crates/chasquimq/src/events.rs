@@ -97,10 +97,10 @@ pub struct Tail {
     feed: Feed,
     options: TailOptions,
     /// The last event read.
-    cursor: String,
+    read_to: String,
     /// The last event handed out.
-    taken: String,
-    /// The cursor is an event that was there, not just a place.
+    cursor: String,
+    /// `read_to` is an event that was there, not just a place.
     anchored: bool,
     ready: VecDeque<Tailed>,
 }
@@ -116,8 +116,8 @@ pub async fn tail(url: &str, queue: &str, options: TailOptions) -> Result<Tail> 
         From::Beginning => ("0-0".to_owned(), false),
         From::After(id) => (checked(id)?, true),
     };
-    let taken = cursor.clone();
-    Ok(Tail { feed, options, cursor, taken, anchored, ready: VecDeque::new() })
+    let read_to = cursor.clone();
+    Ok(Tail { feed, options, read_to, cursor, anchored, ready: VecDeque::new() })
 }
 
 fn checked(id: &str) -> Result<String> {
@@ -136,7 +136,7 @@ impl Tail {
         loop {
             if let Some(next) = self.ready.pop_front() {
                 if let Tailed::Event(event) = &next {
-                    self.taken.clone_from(&event.id);
+                    self.cursor.clone_from(&event.id);
                 }
                 return Ok(next);
             }
@@ -155,7 +155,7 @@ impl Tail {
     /// Where to resume: the id of the last event that [`Tail::next`] gave.
     #[must_use]
     pub fn cursor(&self) -> &str {
-        &self.taken
+        &self.cursor
     }
 
     /// Closes the connection.
@@ -165,15 +165,15 @@ impl Tail {
 
     async fn fill(&mut self) -> Result<()> {
         let TailOptions { count, block, .. } = self.options;
-        let events = self.feed.read(&self.cursor, count, block).await?;
+        let events = self.feed.read(&self.read_to, count, block).await?;
         let Some((last, _)) = events.last() else { return Ok(()) };
         // Events leave the stream oldest first: where the place of this tail is still there after
         // the read, nothing between it and what was read had gone.
-        if self.anchored && !self.feed.has(&self.cursor).await? {
-            self.ready.push_back(Tailed::Gap { after: self.cursor.clone() });
+        if self.anchored && !self.feed.has(&self.read_to).await? {
+            self.ready.push_back(Tailed::Gap { after: self.read_to.clone() });
         }
         self.anchored = true;
-        self.cursor.clone_from(last);
+        self.read_to.clone_from(last);
         self.ready.extend(events.into_iter().map(|raw| Tailed::Event(read(raw))));
         Ok(())
     }

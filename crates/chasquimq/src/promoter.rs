@@ -80,7 +80,7 @@ impl Lead {
             let pause = self.tick(store, metrics).await?;
             tokio::select! {
                 () = sleep(pause) => {}
-                _ = wakes.next() => {}
+                () = wakes.next() => {}
                 () = reconnects.next() => wakes = listen(store).await,
                 () = shutdown.cancelled() => {}
             }

@@ -28,12 +28,12 @@ struct Rows<M> {
     moves: Vec<M>,
     settlements: Vec<Vec<Settlement>>,
     /// Where the jobs of an entry of several are gathered.
-    rows: HashMap<Bytes, usize>,
+    by_entry: HashMap<Bytes, usize>,
 }
 
 impl<M> Default for Rows<M> {
     fn default() -> Self {
-        Self { moves: vec![], settlements: vec![], rows: HashMap::new() }
+        Self { moves: vec![], settlements: vec![], by_entry: HashMap::new() }
     }
 }
 
@@ -106,12 +106,12 @@ impl<M> Rows<M> {
     }
 
     fn row_of(&self, entry: &Entry) -> Option<usize> {
-        if entry.total == 1 { None } else { self.rows.get(&entry.id).copied() }
+        if entry.total == 1 { None } else { self.by_entry.get(&entry.id).copied() }
     }
 
     fn open(&mut self, entry: &Entry, item: M) {
         if entry.total > 1 {
-            self.rows.insert(entry.id.clone(), self.moves.len());
+            self.by_entry.insert(entry.id.clone(), self.moves.len());
         }
         self.moves.push(item);
         self.settlements.push(Vec::with_capacity(1));

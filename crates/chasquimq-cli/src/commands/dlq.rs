@@ -1,0 +1,121 @@
+//! `chasqui dlq`: looks at dead jobs, and sends them back.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, IsTerminal};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use chasquimq::{DlqEntry, Producer, ProducerConfig};
+use serde_json::{Value, json};
+
+use crate::place::Url;
+use crate::{Host, Ui, until_interrupted};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show the oldest dead jobs, and how many died of what.
+    Peek {
+        /// The queue.
+        queue: String,
+        /// Jobs to show, at most.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        url: Url,
+    },
+    /// Send the oldest dead jobs back to the queue, with fresh attempts.
+    Replay {
+        /// The queue.
+        queue: String,
+        /// Jobs to send back, at most.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        url: Url,
+    },
+}
+
+pub(crate) fn run(args: Args, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> {
+    match args.action {
+        Action::Peek { queue, limit, json, url } => {
+            let place = url.find(host, ui)?;
+            until_interrupted(async {
+                let dead = connect(&place.url, &queue).await?.peek_dlq(limit).await?;
+                if json {
+                    dead.iter().try_for_each(|entry| ui.line(as_json(entry)))
+                } else {
+                    show(&dead, ui)
+                }
+            })
+        }
+        Action::Replay { queue, limit, yes, url } => {
+            let place = url.find(host, ui)?;
+            if !yes {
+                confirm(&queue, limit, ui)?;
+            }
+            until_interrupted(async {
+                let replayed = connect(&place.url, &queue).await?.replay_dlq(limit).await?;
+                ui.line(format!("{replayed} jobs sent back to {queue}"))
+            })
+        }
+    }
+}
+
+async fn connect(url: &str, queue: &str) -> chasquimq::Result<Producer<()>> {
+    let config = ProducerConfig { queue_name: queue.to_owned(), ..Default::default() };
+    Producer::connect(url, config).await
+}
+
+fn confirm(queue: &str, limit: usize, ui: &Ui) -> anyhow::Result<()> {
+    if !std::io::stdin().is_terminal() {
+        bail!("replaying changes the queue: say --yes");
+    }
+    ui.note(format!("Send up to {limit} dead jobs back to {queue}? [y/N]"));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { bail!("nothing was sent back") }
+}
+
+fn show(dead: &[DlqEntry], ui: &Ui) -> anyhow::Result<()> {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for entry in dead {
+        *reasons.entry(&entry.reason).or_default() += 1;
+        let detail = entry.detail.as_deref().unwrap_or_default();
+        let detail = detail.lines().next().unwrap_or_default();
+        let (id, name) = (&entry.job_id, &entry.name);
+        ui.line(format!(
+            "{id:<26}  {name:<20}  {:<17}  run {}  {detail}",
+            entry.reason, entry.attempt
+        ))?;
+    }
+    let counts: Vec<String> =
+        reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    ui.note(if counts.is_empty() { "no dead jobs".to_owned() } else { counts.join(", ") });
+    Ok(())
+}
+
+fn as_json(entry: &DlqEntry) -> Value {
+    json!({
+        "dlq_id": entry.dlq_id,
+        "source_id": entry.source_id,
+        "job_id": entry.job_id,
+        "name": entry.name,
+        "reason": entry.reason,
+        "detail": entry.detail,
+        "attempt": entry.attempt,
+        "lost": entry.lost,
+        "failed_at_ms": entry.failed_at_ms,
+    })
+}
