@@ -104,15 +104,12 @@ async fn every_number_in_prometheus_is_the_true_one() {
         tokio::spawn(consumer.run(handler, stop.clone()))
     });
 
-    for (metric, value) in [TOTALS[0], TOTALS[3]] {
+    for (metric, value) in TOTALS {
         prometheus.becomes(&format!("sum(chasquimq_{metric})"), value).await;
     }
     assert_eq!(runs.load(Ordering::Relaxed) as f64, RUNS);
     let ended = "sum(chasquimq_jobs_completed_total) + sum(chasquimq_jobs_failed_total)";
     assert_eq!(prometheus.value(ended).await, RUNS);
-    for (metric, value) in TOTALS {
-        assert_eq!(prometheus.value(&format!("sum(chasquimq_{metric})")).await, value, "{metric}");
-    }
     let series = format!("count(chasquimq_jobs_completed_total{{queue=\"{queue}\"}})");
     assert_eq!(prometheus.value(&series).await, 1.0, "two workers, one queue, one series");
     for expression in dashboard_expressions() {
