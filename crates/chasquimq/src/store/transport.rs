@@ -12,6 +12,7 @@
 //!   a number first, other commands with nested arrays or none.
 //! - It knows few error codes: [`classify`] reads the server's own text.
 
+mod dial;
 mod errors;
 
 use std::sync::Arc;
@@ -20,17 +21,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::{ClientInterface, ClientLike, EventInterface, PubsubInterface};
-use fred::prelude::{Builder, Config, ReconnectPolicy};
-use fred::types::config::{Options, ReconnectError, Server};
-use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Resp3Frame, RespVersion, Value};
-use tokio::sync::{Semaphore, broadcast, watch};
+use fred::prelude::Builder;
+use fred::types::config::{Options, Server};
+use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Resp3Frame, Value};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-pub use errors::{classify, is_unknown_command, redact};
+use dial::prepare;
+pub use dial::redact;
+pub use errors::{classify, is_unknown_command};
 use errors::{from_client, is_noscript, server_error, was_not_sent};
 
 use crate::config::ConnectionTuning;
 use crate::error::{Error, ErrorKind, Result};
+
+/// A wait too short to send anything in; to the library, zero means for ever.
+const SHORTEST: Duration = Duration::from_millis(2);
 
 /// One argument of a command. Bytes and texts convert into it.
 pub type Arg = Value;
@@ -136,6 +142,7 @@ pub struct Link {
     builder: Builder,
     slot: u16,
     permits: Semaphore,
+    max_in_flight: u32,
     deadline: Duration,
 }
 
@@ -198,13 +205,9 @@ impl Link {
             .map_err(|error| error.context(format_args!("connecting to {}", redact(url))))?;
         let sessions = watch::Sender::new(Arc::new(session));
         let slot = fred::util::redis_keyslot(key);
-        Ok(Self {
-            sessions,
-            builder,
-            slot,
-            permits: Semaphore::new(tuning.max_in_flight),
-            deadline,
-        })
+        let permits = Semaphore::new(tuning.max_in_flight);
+        let max_in_flight = u32::try_from(tuning.max_in_flight).unwrap_or(u32::MAX);
+        Ok(Self { sessions, builder, slot, permits, max_in_flight, deadline })
     }
 
     /// Sends one command, once. It waits for a reconnect, but never past its deadline.
@@ -246,31 +249,39 @@ impl Link {
         blocks: bool,
         until: Instant,
     ) -> Result<Reply> {
-        let crowded = |_| Error::new(ErrorKind::Unavailable, "too many commands await a reply");
-        let closed = |_| Error::new(ErrorKind::Shutdown, "the connection was closed");
-        let permit = timeout_at(until, self.permits.acquire()).await.map_err(crowded)?;
-        let _permit = permit.map_err(closed)?;
+        let _permit = self.permits(1, until).await?;
         let custom = CustomCommand::new_static(command, ClusterHash::Custom(self.slot), blocks);
         loop {
             let session = Arc::clone(&self.sessions.borrow());
-            // Zero would mean for ever.
-            let left =
-                until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let options = Options { timeout: Some(left), ..Options::default() };
-            let client = session.client.with_options(&options);
-            match client.custom_raw(custom.clone(), args.to_vec()).await {
-                Err(error) if was_not_sent(&error) && Instant::now() < until => {
-                    sleep(Duration::from_millis(2)).await;
-                }
-                Err(error) => return Err(self.failed(&session, &error)),
+            let left = left(until)?;
+            let client = session.client.with_options(&within(left));
+            // Boxed, or it would make every future above it some KiB larger.
+            match Box::pin(client.custom_raw(custom.clone(), args.to_vec())).await {
+                Err(error) if was_not_sent(&error) => sleep(SHORTEST).await,
+                Err(error) => return Err(self.failed(&session, &error, left)),
                 Ok(frame) => return Reply::read(frame).inspect_err(|e| self.refused(&session, e)),
             }
         }
     }
 
-    /// A client that was silent for a whole deadline may be silent for ever.
-    fn failed(&self, session: &Arc<Session>, error: &fred::error::Error) -> Error {
+    async fn permits(&self, count: u32, until: Instant) -> Result<SemaphorePermit<'_>> {
+        match timeout_at(until, self.permits.acquire_many(count)).await {
+            Ok(permits) => {
+                permits.map_err(|_| Error::new(ErrorKind::Shutdown, "the connection was closed"))
+            }
+            Err(_) => Err(unsent()),
+        }
+    }
+
+    /// A client that was silent for most of a deadline may be silent for ever.
+    fn failed(
+        &self,
+        session: &Arc<Session>,
+        error: &fred::error::Error,
+        waited: Duration,
+    ) -> Error {
         let stuck = match error.kind() {
+            fred::error::ErrorKind::Timeout if 2 * waited < self.deadline => false,
             fred::error::ErrorKind::Timeout => {
                 session.client.is_connected() || session.task.is_finished()
             }
@@ -282,9 +293,10 @@ impl Link {
         from_client(error)
     }
 
-    /// A replica that was the primary: the primary is looked for anew.
+    /// Where the primary has become a replica, the new one is looked for.
     fn refused(&self, session: &Arc<Session>, error: &Error) {
-        if error.kind() == ErrorKind::Unavailable && error.to_string().contains("READONLY") {
+        let text = error.to_string();
+        if ["READONLY", "MASTERDOWN"].iter().any(|code| text.contains(code)) {
             self.replace(session);
         }
     }
@@ -295,7 +307,7 @@ impl Link {
             let Ok(client) = self.builder.build() else { return false };
             let is_current = Arc::ptr_eq(current, stale) && !self.permits.is_closed();
             if is_current {
-                tracing::warn!("no reply within the deadline: connecting anew");
+                tracing::warn!("the connection is of no use any more: connecting anew");
                 *current = Arc::new(Session::open(client));
             }
             is_current
@@ -314,11 +326,22 @@ impl Link {
 
     /// Listens to a channel. Messages may be missed while disconnected; see [`Link::reconnects`].
     pub async fn subscribe(&self, channel: &Bytes) -> Result<Messages> {
+        let until = Instant::now() + self.deadline;
+        // The library expects no reply, so a refusal would be taken for the reply to whatever comes
+        // next: that must be a PING, with nothing behind it.
+        let _alone = self.permits(self.max_in_flight, until).await?;
         let session = Arc::clone(&self.sessions.borrow());
+        let hash = ClusterHash::Custom(self.slot);
+        let ping = CustomCommand::new_static("PING", hash.clone(), false);
+        let options = Options { cluster_hash: Some(hash), ..within(left(until)?) };
+        let client = session.client.with_options(&options);
         let messages = session.client.message_rx();
         let channel = String::from_utf8_lossy(channel).into_owned();
-        let subscribed = session.client.subscribe(channel).await;
-        subscribed.map_err(|error| self.failed(&session, &error))?;
+        let (sent, answered) =
+            tokio::join!(client.subscribe(channel), client.custom_raw(ping, Vec::<Arg>::new()));
+        sent.map_err(|error| from_client(&error))?;
+        let answered = answered.map_err(|e| self.failed(&session, &e, self.deadline))?;
+        Reply::read(answered).inspect_err(|_| self.replace(&session))?;
         Ok(Messages(messages))
     }
 
@@ -374,38 +397,17 @@ impl Reconnects {
     }
 }
 
-fn prepare(url: &str, tuning: &ConnectionTuning, deadline: Duration) -> Result<Builder> {
-    let mut config = Config::from_url(url).map_err(|error| {
-        Error::config(format!("the URL {} cannot be used: {}", redact(url), error.details()))
-    })?;
-    config.version = RespVersion::RESP3;
-    config.fail_fast = false;
-    let (min, max) = (millis(tuning.reconnect_min), millis(tuning.reconnect_max));
-    let mut policy = ReconnectPolicy::new_exponential(0, min, max, 2);
-    policy.set_jitter(min);
-    let mut builder = Builder::from_config(config);
-    builder
-        .set_policy(policy)
-        .with_connection_config(|connection| {
-            connection.connection_timeout = tuning.connect_timeout;
-            connection.internal_command_timeout = tuning.command_timeout;
-            connection.tcp.nodelay = Some(true);
-            connection.max_command_attempts = 1;
-            connection.max_command_buffer_len = tuning.max_in_flight + 64;
-            connection.reconnect_on_auth_error = true;
-            connection.reconnect_errors = vec![
-                ReconnectError::ClusterDown,
-                ReconnectError::Loading,
-                ReconnectError::MasterDown,
-                ReconnectError::ReadOnly,
-            ];
-        })
-        .with_performance_config(|performance| {
-            performance.default_command_timeout = deadline;
-        });
-    Ok(builder)
+fn unsent() -> Error {
+    let why = "not sent: the connection is down, or too many commands await a reply";
+    Error::new(ErrorKind::Unavailable, why)
 }
 
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+/// What is left of the time, if it is enough to send anything.
+fn left(until: Instant) -> Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left < SHORTEST { Err(unsent()) } else { Ok(left) }
+}
+
+fn within(time: Duration) -> Options {
+    Options { timeout: Some(time), ..Options::default() }
 }

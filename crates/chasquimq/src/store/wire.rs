@@ -169,8 +169,8 @@ fn write_optional(out: &mut Vec<u8>, value: Option<u64>) {
 }
 
 /// Writing to a `Vec` cannot fail.
-fn infallible<T, E>(written: Result<T, E>) {
-    debug_assert!(written.is_ok());
+fn infallible<T, E: std::fmt::Debug>(written: Result<T, E>) {
+    debug_assert!(written.is_ok(), "{:?}", written.err());
 }
 
 /// A place in the bytes. Everything it takes is bounded by what is there.

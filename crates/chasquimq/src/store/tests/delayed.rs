@@ -94,7 +94,7 @@ async fn promote_moves_what_is_due_in_order_and_no_more() {
     let (promoted, depth, next_due) = queue.lead("p-1", 2).await;
     assert_eq!((promoted, depth), (1, 1));
     let next_due = next_due.unwrap();
-    assert!(next_due > Duration::from_secs(3500) && next_due <= Duration::from_secs(3600));
+    assert!(next_due > Duration::from_secs(3500) && next_due <= Duration::from_hours(1));
     let after = queue.dump().await;
     assert_eq!(after.values(), ["record-a", "record-b", "record-c"]);
     assert_eq!(after.delayed.keys().collect::<Vec<_>>(), ["late"]);
@@ -128,7 +128,7 @@ async fn promote_leaves_everything_alone_when_another_leads() {
     let before = queue.dump().await;
     match queue.store.promote("p-2", LOCK, 10).await.unwrap() {
         Tick::Held { lock_left } => assert!(lock_left > LOCK / 2 && lock_left <= LOCK),
-        other => panic!("{other:?}"),
+        led @ Tick::Led { .. } => panic!("{led:?}"),
     }
     assert_eq!(queue.dump().await, before);
 }

@@ -11,8 +11,8 @@ use crate::store::{Due, Replay, Stored, Tick};
 const LOCK: Duration = Duration::from_secs(5);
 
 /// The kind of the one fault in a batch of one.
-fn fault(stored: Vec<Stored>) -> ErrorKind {
-    match &stored[..] {
+fn fault(stored: &[Stored]) -> ErrorKind {
+    match stored {
         [Stored::Failed(error)] => error.kind(),
         other => panic!("{other:?}"),
     }
@@ -92,14 +92,14 @@ async fn a_place_of_the_wrong_type_fails_the_job_and_leaves_it_pending() {
     }
     let before = queue.dump().await;
     for (total, id) in [(1, &ids[0]), (3, &ids[2])] {
-        assert_eq!(fault(queue.retry(&[failed(id, total, 0)]).await), ErrorKind::WrongType);
-        assert_eq!(fault(queue.bury(&[hopeless(id, total, 0)]).await), ErrorKind::WrongType);
+        assert_eq!(fault(&queue.retry(&[failed(id, total, 0)]).await), ErrorKind::WrongType);
+        assert_eq!(fault(&queue.bury(&[hopeless(id, total, 0)]).await), ErrorKind::WrongType);
     }
     assert_eq!(queue.dump().await, before);
     queue.run(&["DEL", &queue.key("delayed"), &queue.key("dlq")]).await;
     queue.run(&["SET", &queue.key("jobs"), "x"]).await;
     let before = queue.dump().await;
-    assert_eq!(fault(queue.retry(&[failed(&ids[0], 1, 0)]).await), ErrorKind::WrongType);
+    assert_eq!(fault(&queue.retry(&[failed(&ids[0], 1, 0)]).await), ErrorKind::WrongType);
     assert_eq!(queue.dump().await, before);
     queue.run(&["DEL", &queue.key("jobs")]).await;
     assert_eq!(verdicts(&queue.retry(&[failed(&ids[0], 1, 0)]).await), "y");

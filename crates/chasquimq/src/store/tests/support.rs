@@ -66,9 +66,19 @@ impl<'s> Queue<'s> {
     }
 
     pub async fn with(server: &'s Server, events: EventsConfig) -> Self {
+        Self::connect(server, &server.url(), events).await
+    }
+
+    /// The store's user and password are `user:password`; the test itself has all rights.
+    pub async fn as_user(server: &'s Server, user: &str) -> Self {
+        let url = format!("redis://{user}@127.0.0.1:{}", server.port());
+        Self::connect(server, &url, EventsConfig::default()).await
+    }
+
+    async fn connect(server: &'s Server, url: &str, events: EventsConfig) -> Self {
         let name = unique_queue("store");
         let tuning = ConnectionTuning::default();
-        let store = Store::connect(&server.url(), &name, &tuning, &events).await.unwrap();
+        let store = Store::connect(url, &name, &tuning, &events).await.unwrap();
         let stream = text(&store.keys().stream);
         let prefix = stream.strip_suffix("stream").unwrap().to_owned();
         Self { server, store, prefix }
@@ -280,7 +290,7 @@ pub fn hopeless(entry: &Bytes, total: usize, index: usize) -> Burial {
 /// These jobs of an entry go back.
 pub fn unrun(entry: &Bytes, total: usize, indexes: &[usize]) -> Release {
     let job = |&index: &usize| Released { index, id: format!("job-{index}"), name: "send".into() };
-    let value: String = indexes.iter().map(|index| format!("back-{index}")).collect();
+    let value = indexes.iter().map(|index| format!("back-{index}")).collect::<Vec<_>>().concat();
     let jobs = indexes.iter().map(job).collect();
     Release { entry: entry.clone(), total, value: value.into(), jobs }
 }

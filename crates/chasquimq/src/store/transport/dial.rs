@@ -1,0 +1,104 @@
+//! From a URL and the tuning to what builds clients.
+
+use std::time::Duration;
+
+use fred::prelude::{Builder, Config, ReconnectPolicy};
+use fred::types::RespVersion;
+
+use crate::config::ConnectionTuning;
+use crate::error::{Error, Result};
+
+/// What builds clients for this URL that wait `deadline` for a reply and reconnect for ever.
+pub fn prepare(url: &str, tuning: &ConnectionTuning, deadline: Duration) -> Result<Builder> {
+    let mut config = parse(url)?;
+    config.version = RespVersion::RESP3;
+    config.fail_fast = false;
+    let (min, max) = (millis(tuning.reconnect_min), millis(tuning.reconnect_max));
+    let mut policy = ReconnectPolicy::new_exponential(0, min, max, 2);
+    policy.set_jitter(min);
+    let mut builder = Builder::from_config(config);
+    builder
+        .set_policy(policy)
+        .with_connection_config(|connection| {
+            connection.connection_timeout = tuning.connect_timeout;
+            connection.internal_command_timeout = tuning.command_timeout;
+            connection.tcp.nodelay = Some(true);
+            connection.max_command_attempts = 1;
+            connection.max_command_buffer_len = tuning.max_in_flight + 64;
+            connection.reconnect_on_auth_error = true;
+            // It would fail what is under way with another command's error; see `refused`.
+            connection.reconnect_errors = vec![];
+        })
+        .with_performance_config(|performance| {
+            performance.default_command_timeout = deadline;
+        });
+    Ok(builder)
+}
+
+fn parse(url: &str) -> Result<Config> {
+    let unusable =
+        |why: &str| Error::config(format!("the URL {} cannot be used: {why}", redact(url)));
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    let base = scheme.strip_prefix("redis").or_else(|| scheme.strip_prefix("valkey"));
+    let kind = base.map(|rest| rest.strip_prefix('s').unwrap_or(rest));
+    if !matches!(kind, Some("" | "-cluster" | "-sentinel" | "+unix")) {
+        return Err(unusable(
+            "it must begin with redis://, rediss:// (TLS), redis-cluster://, redis-sentinel:// or \
+             redis+unix://",
+        ));
+    }
+    let mut config = Config::from_url(url).map_err(|error| unusable(error.details()))?;
+    config.username = config.username.map(word);
+    config.password = config.password.map(word);
+    Ok(config)
+}
+
+/// A name or password as one word of a line: the library sends HELLO as a line, not as a list.
+fn word(text: String) -> String {
+    let splits = |c: char| c.is_ascii_whitespace() || c.is_ascii_control() || "\"'".contains(c);
+    if !text.contains(splits) {
+        return text;
+    }
+    let mut word = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => word.extend(['\\', c]),
+            c if c.is_ascii_control() => word.extend(format!("\\x{:02x}", u32::from(c)).chars()),
+            c => word.push(c),
+        }
+    }
+    word.push('"');
+    word
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// The URL without its passwords.
+pub fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "(not a URL)".into() };
+    let (place, query) = rest.split_once('?').map_or((rest, ""), |(place, _)| (place, "?***"));
+    match (rest.rsplit_once('@'), place.rsplit_once('@')) {
+        (None, _) => format!("{scheme}://{place}{query}"),
+        (Some(_), Some((_, host))) => format!("{scheme}://***@{host}{query}"),
+        // An @ behind a question mark: which of them belongs to a password, only its owner knows.
+        (Some(_), None) => format!("{scheme}://***"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_never_show() {
+        assert_eq!(redact("redis://user:p@ss@host:1/0"), "redis://***@host:1/0");
+        assert_eq!(redact("redis://host:1"), "redis://host:1");
+        assert_eq!(redact("redis-sentinel://h?sentinelPassword=p"), "redis-sentinel://h?***");
+        assert_eq!(redact("redis-sentinel://h?sentinelPassword=p@ss"), "redis-sentinel://***");
+        assert_eq!(redact("redis://user:p?ss@host"), "redis://***");
+        assert_eq!(redact("redis://u:p@host:1?sentinelPassword=p"), "redis://***@host:1?***");
+        assert_eq!(redact("user:secret"), "(not a URL)");
+    }
+}
