@@ -34,7 +34,7 @@ def decode(payload: bytes) -> Any:
     """
     try:
         return _decode(payload)
-    except msgspec.MsgspecError as error:
+    except Exception as error:  # also UnicodeDecodeError and RecursionError
         raise DecodeError(f"the data of {len(payload)} bytes is no msgpack: {error}") from error
 
 

@@ -78,10 +78,11 @@ class Coroutines:
         """Tell whether a handler runs."""
         return any(runner.job is not None for runner in self._runners)
 
-    def interrupt(self) -> None:
-        """Cancel what runs, and end the runners."""
+    def interrupt(self) -> bool:
+        """Cancel what runs, and end the runners; tell whether that may take a moment."""
         for runner in self._runners:
             runner.task.cancel()
+        return self.busy()
 
     def abandon(self) -> None:
         """Hand back what still runs."""
@@ -124,7 +125,7 @@ class Coroutines:
     async def _park(self, runner: _Runner) -> bool:
         """Wait for a job; ``False`` when the runner is to end."""
         if self._endings.closing:
-            self._on_idle()
+            return False
         runner.wakeup = self._loop.create_future()
         self._idle.append(runner)
         try:

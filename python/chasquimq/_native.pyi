@@ -18,7 +18,7 @@ __all__ = [
     "version",
 ]
 
-def run_cli(argv: list[str], server_binaries: list[str]) -> int:
+def run_cli(argv: list[str], server_binaries: list[str], python: str) -> int:
     """Runs a command line (the program's name first); returns its exit code."""
 
 def set_log_level(level: int) -> None:
@@ -35,6 +35,8 @@ class Consumer:
     @property
     def consumer_id(self) -> str:
         """This consumer's name in the group."""
+    def check(self) -> None:
+        """Raises in a forked child."""
     def start(self, mailbox: Mailbox, ticket: int) -> None:
         """Connects and answers; from then on jobs come under the same ticket, none at the end."""
     def begin(self, job: Job) -> None:

@@ -107,9 +107,10 @@ class Session:
             await self._idle_or_deadline()
         except asyncio.CancelledError:  # the event loop is being closed: so hurry, but do not skip
             self._deadline = self._loop.time()
-        self._pool.interrupt()
-        deadline, self._deadline = self._deadline, self._loop.time() + INTERRUPT
-        await self._idle_or_deadline()
+        deadline = self._deadline
+        if self._pool.interrupt():
+            self._deadline = self._loop.time() + INTERRUPT
+            await self._idle_or_deadline()
         self._pool.abandon()
         self._endings.flush()
         await self._disconnect(max(FLUSH, deadline - self._loop.time()))

@@ -79,10 +79,11 @@ class Threads:
         """Tell whether a thread lives; ``stop`` ends those without a job."""
         return bool(self._runners)
 
-    def interrupt(self) -> None:
-        """Threads cannot be interrupted."""
+    def interrupt(self) -> bool:
+        """Tell that threads cannot be interrupted: waiting for them would not help."""
         if self._watch is not None:
             self._watch.cancel()
+        return False
 
     def abandon(self) -> None:
         """Hand back what still runs."""

@@ -188,6 +188,7 @@ class Worker:
         return f"Worker({self._name!r})"
 
     async def _open(self) -> Session:
+        self._consumer.check()
         if self._session is not None and not self.is_closed:
             return self._session
         if self.is_closed:

@@ -79,6 +79,11 @@ impl Consumer {
         &self.link.config.consumer_id
     }
 
+    /// Raises in a forked child.
+    fn check(&self) -> PyResult<()> {
+        self.runtime().map(drop)
+    }
+
     /// Connects and answers; from then on jobs come under the same ticket, none at the end.
     fn start(&self, mailbox: &Mailbox, ticket: u64) -> PyResult<()> {
         let (link, slot) = (Arc::clone(&self.link), mailbox.slot());

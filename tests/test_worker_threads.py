@@ -1,0 +1,240 @@
+"""``Worker`` with plain functions: in threads, never in the way of the event loop."""
+
+import asyncio
+import contextvars
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from chasquimq import Job, Queue
+from support.server import Server
+from working import Heartbeat, eventually, eventually_async, stream_len, working
+
+
+async def test_a_plain_function_runs_in_a_thread_and_the_event_loop_goes_on(
+    redis_server: Server, queue_name: str
+) -> None:
+    threads: list[str] = []
+
+    def handler(_job: Job) -> None:
+        time.sleep(0.5)
+        threads.append(threading.current_thread().name)
+
+    async with working(redis_server, queue_name, handler) as (queue, _):
+        await queue.add_bulk({"name": "n", "data": i} for i in range(3))
+        async with Heartbeat() as heart:
+            await eventually(lambda: len(threads) == 3, "three jobs")
+        await eventually_async(lambda: _empty(redis_server, queue_name), "the end")
+        assert await queue.peek_dlq() == []
+    assert all(name.startswith("chasquimq-") for name in threads)
+    assert heart.beats > 50
+
+
+async def _empty(server: Server, queue: str) -> bool:
+    return stream_len(server, queue) == 0
+
+
+async def test_work_in_a_thread_lets_other_jobs_progress(
+    redis_server: Server, queue_name: str
+) -> None:
+    stop = threading.Event()
+    small = 0
+
+    def handler(job: Job) -> None:
+        nonlocal small
+        if job.name == "heavy":
+            while not stop.is_set():
+                sum(range(1000))
+        else:
+            small += 1
+
+    async with working(redis_server, queue_name, handler) as (queue, _):
+        await queue.add("heavy", 1)
+        await queue.add_bulk({"name": "small", "data": i} for i in range(50))
+        try:
+            await eventually(lambda: small == 50, "50 small jobs")
+        finally:
+            stop.set()
+
+
+async def test_no_more_threads_than_work_and_concurrency_ask_for(
+    redis_server: Server, queue_name: str
+) -> None:
+    names: set[str] = set()
+    running = most = ended = 0
+    lock = threading.Lock()
+
+    def handler(_job: Job) -> None:
+        nonlocal running, most, ended
+        with lock:
+            running += 1
+            most = max(most, running)
+            names.add(threading.current_thread().name)
+        time.sleep(0.005)
+        with lock:
+            running -= 1
+            ended += 1
+
+    async with working(redis_server, queue_name, handler, concurrency=4) as (queue, _):
+        await queue.add("n", 0)
+        await eventually(lambda: ended == 1, "one job")
+        assert len(names) == 1
+        await queue.add_bulk({"name": "n", "data": i} for i in range(100))
+        await eventually(lambda: ended == 101, "100 jobs")
+    assert most == 4
+    assert len(names) == 4
+    await eventually(lambda: not _our_threads(), "the end of the threads")
+
+
+def _our_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("chasquimq-")]
+
+
+async def test_failures_are_told_with_their_traceback(
+    redis_server: Server, queue_name: str
+) -> None:
+    def handler(_job: Job) -> None:
+        raise LookupError("nothing there")
+
+    async with working(redis_server, queue_name, handler) as (queue, _):
+        await queue.add("n", 1, attempts=1)
+        await eventually_async(queue.peek_dlq, "the dead job")
+        (dead,) = await queue.peek_dlq()
+    assert dead["detail"] is not None
+    assert dead["detail"].startswith("LookupError: nothing there\n")
+    assert 'raise LookupError("nothing there")' in dead["detail"]
+
+
+async def test_jobs_do_not_see_each_others_context(redis_server: Server, queue_name: str) -> None:
+    variable = contextvars.ContextVar("variable", default="clean")
+    seen: list[str] = []
+
+    def handler(job: Job) -> None:
+        seen.append(variable.get())
+        variable.set(job.id)
+
+    variable.set("the worker's")
+    async with working(redis_server, queue_name, handler, concurrency=1) as (queue, _):
+        await queue.add_bulk({"name": "n", "data": i} for i in range(20))
+        await eventually(lambda: len(seen) == 20, "20 jobs")
+    assert set(seen) == {"the worker's"}
+
+
+async def test_a_function_that_returns_a_coroutine_is_told_apart(
+    redis_server: Server, queue_name: str
+) -> None:
+    async def work() -> None: ...
+
+    async with working(redis_server, queue_name, lambda _job: work()) as (queue, _):
+        await queue.add("n", 1)
+        await eventually_async(queue.peek_dlq, "the dead job")
+        (dead,) = await queue.peek_dlq()
+    assert dead["reason"] == "unrecoverable"
+    assert dead["detail"] is not None
+    assert "declare it with async def" in dead["detail"]
+
+
+async def test_a_thread_over_its_timeout_is_given_up_and_replaced(
+    redis_server: Server, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    release = threading.Event()
+    others = 0
+
+    def handler(job: Job) -> None:
+        nonlocal others
+        if job.name == "other":
+            others += 1
+        else:
+            release.wait(30)
+
+    options = {"concurrency": 1, "job_timeout": 0.3}
+    async with working(redis_server, queue_name, handler, **options) as (queue, _):
+        hung = await queue.add("hung", 1, attempts=1)
+        await queue.add("other", 2)
+        started = time.monotonic()
+        await eventually(lambda: others == 1, "the other job")
+        assert time.monotonic() - started < 1.5
+        await eventually_async(queue.peek_dlq, "the dead job")
+        (dead,) = await queue.peek_dlq()
+        assert (dead["job_id"], dead["detail"]) == (hung.id, "timed out after 0.3 s")
+        release.set()
+        await eventually(lambda: "its end does not count" in caplog.text, "the late end")
+        assert len(await queue.peek_dlq()) == 1
+
+
+async def test_exit_in_a_thread_stops_the_worker(redis_server: Server, queue_name: str) -> None:
+    def handler(_job: Job) -> None:
+        sys.exit(4)
+
+    async with Queue(queue_name, redis_url=redis_server.url) as queue:
+        await queue.add("n", 1)
+        from chasquimq import Worker
+
+        worker = Worker(queue_name, handler, redis_url=redis_server.url)
+        try:
+            await worker.run()
+        except SystemExit as stopped:
+            assert stopped.code == 4
+        else:
+            pytest.fail("run() returned")
+    assert stream_len(redis_server, queue_name) == 1
+
+
+HOLD_THE_GIL = """
+import asyncio, os, sys, time
+from chasquimq import Worker
+
+url, queue, log, numbers = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+sys.setswitchinterval(1000)
+
+def handler(job):
+    started = time.monotonic()
+    with open(log, "a") as file:
+        file.write("start\\n")
+    sum(range(numbers))  # one call into C, which never lets go of the lock
+    with open(log, "a") as file:
+        file.write(f"{time.monotonic() - started}\\n")
+
+async def main():
+    async with Worker(queue, handler, redis_url=url, claim_min_idle_ms=1000):
+        print("up", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_handler_that_holds_the_interpreter_for_three_leases_runs_once(
+    redis_server: Server, queue_name: str, tmp_path: Path
+) -> None:
+    started = time.perf_counter()
+    sum(range(10_000_000))
+    numbers = int(10_000_000 * 3.3 / (time.perf_counter() - started))
+    log = tmp_path / "runs"
+    log.touch()
+    command = [sys.executable, "-c", HOLD_THE_GIL, redis_server.url, queue_name, str(log)]
+    workers = [
+        subprocess.Popen([*command, str(numbers)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        for worker in workers:
+            assert worker.stdout is not None
+            assert await asyncio.to_thread(worker.stdout.readline) == "up\n"
+        async with Queue(queue_name, redis_url=redis_server.url) as queue:
+            await queue.add("n", 1)
+            await eventually(lambda: len(log.read_text().splitlines()) > 1, "the end")
+            await eventually_async(lambda: _empty(redis_server, queue_name), "the settlement")
+            assert await queue.peek_dlq() == []
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+    start, seconds = log.read_text().splitlines()
+    assert start == "start"
+    assert json.loads(seconds) > 2.5
