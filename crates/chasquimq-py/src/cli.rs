@@ -9,8 +9,13 @@ use pyo3::prelude::*;
 
 /// Runs a command line (the program's name first); returns its exit code.
 #[pyfunction]
-pub fn run_cli(py: Python<'_>, argv: Vec<OsString>, server_binaries: Vec<PathBuf>) -> u8 {
-    let host = Host::default().server_binaries(server_binaries);
+pub fn run_cli(
+    py: Python<'_>,
+    argv: Vec<OsString>,
+    server_binaries: Vec<PathBuf>,
+    python: PathBuf,
+) -> u8 {
+    let host = Host::default().server_binaries(server_binaries).python(python);
     let code = py.detach(|| chasquimq_cli::run(argv, &host));
     // An exit code tells its number to nobody.
     (0..=u8::MAX).find(|&number| ExitCode::from(number) == code).unwrap_or(1)
