@@ -28,7 +28,7 @@ def test_the_demo_parses_the_standard_library_and_its_sums_agree(own_server: Ser
     assert table["ok"] + table["dead"] == table["jobs"]
     assert table["retried"] >= table["dead"]
     assert "done + dead = enqueued" in first.stdout
-    dlq = own_server.command("XLEN", "{chasqui:demo}:dlq").int()
+    dlq = own_server.command("XLEN", "{chasqui:demo}:dlq")
     assert dlq == table["dead"]
 
 
