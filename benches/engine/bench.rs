@@ -93,6 +93,16 @@ impl Bench {
         Ok(())
     }
 
+    /// Counts calls of commands anew.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn reset_calls(&self) -> Result<()> {
+        let reply = self.server.command(&["CONFIG", "RESETSTAT"]).await;
+        ensure!(reply.error().is_none(), "calls are not counted anew: {reply:?}");
+        Ok(())
+    }
+
     /// Entries of a stream.
     ///
     /// # Errors
@@ -112,6 +122,17 @@ impl Bench {
         let text = self.server.command(&["INFO", section]).await.text();
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         Ok(value.with_context(|| format!("INFO {section} has no {field}"))?.to_owned())
+    }
+
+    /// Calls of a command since they were last counted anew.
+    ///
+    /// # Errors
+    /// When the server does not tell.
+    pub async fn calls(&self, command: &str) -> Result<f64> {
+        let field = format!("cmdstat_{command}");
+        let Ok(stat) = self.info("commandstats", &field).await else { return Ok(0.0) };
+        let calls = stat.split(',').find_map(|pair| pair.strip_prefix("calls="));
+        Ok(calls.context("no count of calls")?.parse()?)
     }
 
     /// CPU time of the server so far, all its threads, user and system.

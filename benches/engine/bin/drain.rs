@@ -53,6 +53,7 @@ async fn preload(bench: &Bench, jobs: u64) -> Result<(String, f64)> {
     let after: f64 = bench.info("memory", "used_memory").await?.parse()?;
     let stream = producer.stream_key();
     producer.shutdown().await;
+    bench.reset_calls().await?;
     Ok((stream, (after - before) / jobs as f64))
 }
 
@@ -85,6 +86,9 @@ async fn engine(bench: &mut Bench, jobs: u64, row: &str) -> Result<Cost> {
     let begun = left.begun().context("no job was run")?;
     let cost = meter.stop(bench, jobs, Some(begun)).await?;
     record(bench, row, cost);
+    for (unit, command) in [("jobs/read", "xreadgroup"), ("jobs/settlement", "evalsha")] {
+        bench.report.record(row, unit, jobs as f64 / bench.calls(command).await?.max(1.0));
+    }
     bench.report.record(row, "RSS MB", resident_mb());
     bench.report.record(row, "server bytes/queued job", bytes);
     worker.finish().await?;
