@@ -8,17 +8,19 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::link::{PATIENCE, check_echo, impatient, link};
-use super::support::{GROUP, Keyspace, ME, Queue, done, failed, hopeless, job, unrun, verdicts};
+use super::support::{
+    GROUP, Keyspace, ME, Queue, done, failed, hopeless, job, text, unrun, verdicts,
+};
 use crate::config::{ConnectionTuning, EventsConfig};
 use crate::error::{Error, ErrorKind};
 use crate::store::transport::Script;
-use crate::store::{Due, Replay, Store, Tick};
+use crate::store::{Due, Keys, Replay, Store, Tick};
 
 async fn refusal(url: &str, tuning: &ConnectionTuning) -> Error {
     Store::connect(url, "q", tuning, &EventsConfig::default()).await.err().expect("a refusal")
 }
 
-/// A server on 127.0.0.1 that answers HELLO as `version` would and everything else with an error.
+/// A server on 127.0.0.1 that answers HELLO as Redis of this version would, and knows XACKDEL.
 async fn server_that_says(version: &'static str) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("redis://127.0.0.1:{}", listener.local_addr().unwrap().port());
@@ -37,7 +39,8 @@ async fn answer(mut stream: TcpStream, version: &str) {
     while let Ok(Some(line)) = lines.next_line().await {
         let reply = match line.as_str() {
             "HELLO" | "HELLO 3" => hello.as_str(),
-            "CLIENT" | "INFO" | "XACKDEL" => "-ERR unknown command\r\n",
+            "CLIENT" | "INFO" => "-ERR unknown command\r\n",
+            "XACKDEL" => "*1\r\n:-1\r\n",
             _ => continue,
         };
         if write.write_all(reply.as_bytes()).await.is_err() {
@@ -54,8 +57,17 @@ async fn a_server_that_is_too_old_is_refused_in_one_sentence() {
     let text = error.to_string();
     assert!(text.contains(&url) && text.contains("the server is redis 6.0.16"), "{text}");
     assert!(text.contains("use Redis 6.2 or later") && !text.contains('\n'), "{text}");
-    let new = server_that_says("9.9.9").await;
-    Store::connect(&new, "q", &impatient(2_000), &EventsConfig::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn xackdel_is_not_used_where_it_can_crash_the_server() {
+    for (version, usable) in [("8.2.0", false), ("8.2.2", false), ("8.2.3", true), ("9.9.9", true)]
+    {
+        let url = server_that_says(version).await;
+        let events = EventsConfig::default();
+        let store = Store::connect(&url, "q", &impatient(2_000), &events).await.unwrap();
+        assert_eq!(store.capabilities().ackdel(), usable, "{version}");
+    }
 }
 
 #[tokio::test]
@@ -141,17 +153,11 @@ const RIGHTS: &str = "+hello +eval +evalsha +client|unblock +client|id +ping +su
 #[tokio::test]
 async fn a_user_with_few_rights_can_do_everything() {
     let server = Server::start().await;
-    let mut user = vec![
-        "ACL",
-        "SETUSER",
-        "worker",
-        "on",
-        ">pw",
-        "resetchannels",
-        "&{chasqui:*",
-        "~{chasqui:*",
-        "-@all",
-    ];
+    let stream = text(&Keys::new("x").unwrap().stream);
+    let (tag, _) = stream.split_once('x').unwrap();
+    let (keys, channels) = (format!("~{tag}*"), format!("&{tag}*"));
+    let mut user = vec!["ACL", "SETUSER", "worker", "on", ">pw", "resetchannels"];
+    user.extend([keys.as_str(), channels.as_str(), "-@all"]);
     user.extend(RIGHTS.split_whitespace());
     if server.command(&["XACKDEL", "x", "g", "IDS", "1", "1-1"]).await.error().is_none() {
         user.push("+xackdel");
