@@ -21,8 +21,10 @@ def hub() -> "Hub":
     loop = asyncio.get_running_loop()
     found = _hubs.get(loop)
     if found is None:
-        for closed in [other for other in _hubs if other.is_closed()]:
-            _hubs.pop(closed, None)  # another thread may be here too
+        # In a copy: other threads have event loops of their own, and may be here too.
+        for other in list(_hubs):
+            if other.is_closed():
+                _hubs.pop(other, None)
         found = _hubs[loop] = Hub(loop)
     return found
 

@@ -21,6 +21,9 @@ INTERRUPT = 0.4
 FLUSH = 0.5
 """Seconds that the engine has to store the last endings, at least."""
 
+LONGEST_FLUSH = 3600.0
+"""And at most, however patient ``close`` is."""
+
 
 class Session:
     """Runs a handler on what a consumer takes, from ``open`` until ``ended`` is done."""
@@ -113,7 +116,8 @@ class Session:
             await self._idle_or_deadline()
         self._pool.abandon()
         self._endings.flush()
-        await self._disconnect(max(FLUSH, deadline - self._loop.time()))
+        left = deadline - self._loop.time()
+        await self._disconnect(min(max(FLUSH, left), LONGEST_FLUSH))
         if self._ticket is not None:
             self._hub.unsubscribe(self._ticket)
         self.ended.set_result(None)

@@ -106,8 +106,12 @@ class Threads:
         for _ in range(min(self._jobs.qsize() - idle, room)):
             runner = _Runner(name=f"chasquimq-{len(self._runners)}", daemon=True)
             runner.run = lambda runner=runner: self._serve(runner)  # type: ignore[method-assign,misc]
+            try:
+                runner.start()
+            except RuntimeError as error:  # the system has no more threads to give
+                logger.error("no more than %d threads: %s", len(self._runners), error)
+                return
             self._runners.append(runner)
-            runner.start()
 
     def _serve(self, runner: _Runner) -> None:
         while not runner.abandoned and (job := self._jobs.get()) is not None:

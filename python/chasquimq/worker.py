@@ -37,7 +37,7 @@ class Worker:
     dlq_max_stream_len  dead jobs kept                                             all
     events_enabled      publish to the events stream                               True
     delayed_enabled     may promote delayed jobs                                   True
-    prefetch            jobs held ready for the next free slot                     see engine
+    prefetch            jobs held ready for the next free slot                     1/4, <= 64
     max_lost            deliveries whose worker died, before a job is given up     3
     job_timeout         seconds that one run may take; then it counts as failed    no limit
     =================== ========================================================== =========
@@ -160,10 +160,13 @@ class Worker:
         coroutines are cancelled, threads left to themselves, and their jobs go back, attempt
         unchanged. Returns when nothing runs any more; called from a handler, at once.
         """
+        seconds = CLOSE_SECONDS if timeout is None else timeout
+        if not seconds >= 0:
+            raise ConfigError(f"timeout is {timeout!r}; it must be at least 0 seconds")
         if self._session is None:
             self._closed = True
             return
-        ending = self._session.close(CLOSE_SECONDS if timeout is None else timeout)
+        ending = self._session.close(seconds)
         if not self._session.is_handler(asyncio.current_task()):
             await asyncio.shield(ending)
 

@@ -13,6 +13,7 @@ use crate::address::{Address, Server};
 use crate::errors::Failure;
 use crate::job::Job;
 use crate::mailbox::{Mailbox, Slot, Value};
+use crate::options::ConsumerOptions;
 use crate::runtime::Owner;
 
 /// Jobs put into the mailbox at a time. The engine hands out no more than a consumer may hold in all.
@@ -40,30 +41,10 @@ struct Opened {
     server: Mutex<Option<Server>>,
 }
 
-/// What Python may set; the rest has the engine's defaults.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-struct Options {
-    queue_name: String,
-    concurrency: usize,
-    max_attempts: u32,
-    group: String,
-    events_enabled: bool,
-    delayed_enabled: bool,
-    consumer_id: Option<String>,
-    read_block_ms: Option<u64>,
-    read_count: Option<usize>,
-    claim_min_idle_ms: Option<u64>,
-    max_payload_bytes: Option<usize>,
-    dlq_max_stream_len: Option<u64>,
-    prefetch: Option<usize>,
-    max_lost: Option<u32>,
-}
-
 #[pymethods]
 impl Consumer {
     #[new]
-    fn new(address: Address, options: Options) -> PyResult<Self> {
+    fn new(address: Address, options: ConsumerOptions) -> PyResult<Self> {
         let link = Link {
             address,
             config: options.into(),
@@ -227,30 +208,5 @@ impl Link {
             server.leave().await?;
         }
         Ok(report)
-    }
-}
-
-impl From<Options> for ConsumerConfig {
-    fn from(options: Options) -> Self {
-        let defaults = Self::default();
-        let mut events = defaults.events.clone();
-        events.enabled = options.events_enabled;
-        Self {
-            queue_name: options.queue_name,
-            concurrency: options.concurrency,
-            max_attempts: options.max_attempts,
-            group: options.group,
-            delayed_enabled: options.delayed_enabled,
-            events,
-            consumer_id: options.consumer_id.unwrap_or(defaults.consumer_id),
-            block_ms: options.read_block_ms.unwrap_or(defaults.block_ms),
-            batch: options.read_count.unwrap_or(defaults.batch),
-            claim_min_idle_ms: options.claim_min_idle_ms.unwrap_or(defaults.claim_min_idle_ms),
-            max_payload_bytes: options.max_payload_bytes.unwrap_or(defaults.max_payload_bytes),
-            dlq_max_stream_len: options.dlq_max_stream_len.unwrap_or(defaults.dlq_max_stream_len),
-            prefetch: options.prefetch.or(defaults.prefetch),
-            max_lost: options.max_lost.unwrap_or(defaults.max_lost),
-            ..defaults
-        }
     }
 }

@@ -14,6 +14,7 @@ mod errors;
 mod job;
 mod logs;
 mod mailbox;
+mod options;
 mod producer;
 mod runtime;
 

@@ -2,9 +2,8 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use chasquimq::{AddOptions, BackoffSpec, Delay, JobRetryOverride, ProducerConfig, RawJob};
+use chasquimq::{ProducerConfig, RawJob};
 use pyo3::prelude::*;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::address::{Address, Server};
 use crate::errors::Failure;
 use crate::mailbox::{Mailbox, Value};
+use crate::options::{NewJob, ProducerOptions};
 use crate::runtime::Owner;
 
 /// Adds jobs to one queue. Connects at the first call; every call answers in a mailbox.
@@ -33,38 +33,10 @@ struct Connected {
     server: Mutex<Option<Server>>,
 }
 
-/// What Python may set; the rest has the engine's defaults.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-struct Options {
-    queue_name: String,
-    max_queue_len: Option<u64>,
-    max_delay_secs: Option<u64>,
-    max_payload_bytes: Option<usize>,
-}
-
-/// A job as Python describes it.
-#[derive(FromPyObject)]
-struct NewJob(String, Vec<u8>, Option<String>, When, Option<u32>, Option<Backoff>);
-
-/// Milliseconds from now, or a time in milliseconds since the epoch.
-#[derive(FromPyObject)]
-struct When(Option<u64>, Option<u64>);
-
-/// The attributes of `BackoffSpec`.
-#[derive(FromPyObject)]
-struct Backoff {
-    kind: String,
-    delay_ms: u64,
-    max_delay_ms: Option<u64>,
-    multiplier: Option<f64>,
-    jitter_ms: Option<u64>,
-}
-
 #[pymethods]
 impl Producer {
     #[new]
-    fn new(address: Address, options: Options) -> PyResult<Self> {
+    fn new(address: Address, options: ProducerOptions) -> PyResult<Self> {
         let link = Link {
             address,
             config: options.into(),
@@ -172,52 +144,6 @@ impl Link {
         match server {
             Some(server) => server.leave().await,
             None => Ok(()),
-        }
-    }
-}
-
-impl From<Options> for ProducerConfig {
-    fn from(options: Options) -> Self {
-        let defaults = Self::default();
-        Self {
-            queue_name: options.queue_name,
-            max_queue_len: options.max_queue_len.unwrap_or(defaults.max_queue_len),
-            max_delay_secs: options.max_delay_secs.unwrap_or(defaults.max_delay_secs),
-            max_payload_bytes: options.max_payload_bytes.unwrap_or(defaults.max_payload_bytes),
-            ..defaults
-        }
-    }
-}
-
-impl From<NewJob> for RawJob {
-    fn from(NewJob(name, payload, id, when, max_attempts, backoff): NewJob) -> Self {
-        let backoff = backoff.map(BackoffSpec::from);
-        let retry = (max_attempts.is_some() || backoff.is_some())
-            .then_some(JobRetryOverride { max_attempts, backoff });
-        Self {
-            payload: payload.into(),
-            options: AddOptions { id, retry, name },
-            delay: when.into(),
-        }
-    }
-}
-
-impl From<When> for Option<Delay> {
-    fn from(When(in_ms, at_ms): When) -> Self {
-        in_ms.map(Duration::from_millis).map(Delay::In).or(at_ms.map(Delay::AtMs))
-    }
-}
-
-impl From<Backoff> for BackoffSpec {
-    fn from(backoff: Backoff) -> Self {
-        let delay = Duration::from_millis(backoff.delay_ms);
-        let spec =
-            if backoff.kind == "fixed" { Self::fixed(delay) } else { Self::exponential(delay) };
-        Self {
-            max_delay_ms: backoff.max_delay_ms,
-            multiplier: backoff.multiplier,
-            jitter_ms: backoff.jitter_ms,
-            ..spec
         }
     }
 }

@@ -1,0 +1,127 @@
+//! What Python says of queues, workers and jobs, as the engine's values.
+
+use std::time::Duration;
+
+use chasquimq::{
+    AddOptions, BackoffSpec, ConsumerConfig, Delay, JobRetryOverride, ProducerConfig, RawJob,
+};
+use pyo3::FromPyObject;
+
+/// What a queue may set; the rest has the engine's defaults.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct ProducerOptions {
+    queue_name: String,
+    max_queue_len: Option<u64>,
+    max_delay_secs: Option<u64>,
+    max_payload_bytes: Option<usize>,
+}
+
+impl From<ProducerOptions> for ProducerConfig {
+    fn from(options: ProducerOptions) -> Self {
+        let defaults = Self::default();
+        Self {
+            queue_name: options.queue_name,
+            max_queue_len: options.max_queue_len.unwrap_or(defaults.max_queue_len),
+            max_delay_secs: options.max_delay_secs.unwrap_or(defaults.max_delay_secs),
+            max_payload_bytes: options.max_payload_bytes.unwrap_or(defaults.max_payload_bytes),
+            ..defaults
+        }
+    }
+}
+
+/// What a worker may set; the rest has the engine's defaults.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct ConsumerOptions {
+    queue_name: String,
+    concurrency: usize,
+    max_attempts: u32,
+    group: String,
+    events_enabled: bool,
+    delayed_enabled: bool,
+    consumer_id: Option<String>,
+    read_block_ms: Option<u64>,
+    read_count: Option<usize>,
+    claim_min_idle_ms: Option<u64>,
+    max_payload_bytes: Option<usize>,
+    dlq_max_stream_len: Option<u64>,
+    prefetch: Option<usize>,
+    max_lost: Option<u32>,
+}
+
+impl From<ConsumerOptions> for ConsumerConfig {
+    fn from(options: ConsumerOptions) -> Self {
+        let defaults = Self::default();
+        let mut events = defaults.events.clone();
+        events.enabled = options.events_enabled;
+        Self {
+            queue_name: options.queue_name,
+            concurrency: options.concurrency,
+            max_attempts: options.max_attempts,
+            group: options.group,
+            delayed_enabled: options.delayed_enabled,
+            events,
+            consumer_id: options.consumer_id.unwrap_or(defaults.consumer_id),
+            block_ms: options.read_block_ms.unwrap_or(defaults.block_ms),
+            batch: options.read_count.unwrap_or(defaults.batch),
+            claim_min_idle_ms: options.claim_min_idle_ms.unwrap_or(defaults.claim_min_idle_ms),
+            max_payload_bytes: options.max_payload_bytes.unwrap_or(defaults.max_payload_bytes),
+            dlq_max_stream_len: options.dlq_max_stream_len.unwrap_or(defaults.dlq_max_stream_len),
+            prefetch: options.prefetch.or(defaults.prefetch),
+            max_lost: options.max_lost.unwrap_or(defaults.max_lost),
+            ..defaults
+        }
+    }
+}
+
+/// A job as Python describes it.
+#[derive(FromPyObject)]
+pub struct NewJob(String, Vec<u8>, Option<String>, When, Option<u32>, Option<Backoff>);
+
+/// Milliseconds from now, or a time in milliseconds since the epoch.
+#[derive(FromPyObject)]
+struct When(Option<u64>, Option<u64>);
+
+/// The attributes of `BackoffSpec`.
+#[derive(FromPyObject)]
+struct Backoff {
+    kind: String,
+    delay_ms: u64,
+    max_delay_ms: Option<u64>,
+    multiplier: Option<f64>,
+    jitter_ms: Option<u64>,
+}
+
+impl From<NewJob> for RawJob {
+    fn from(NewJob(name, payload, id, when, max_attempts, backoff): NewJob) -> Self {
+        let backoff = backoff.map(BackoffSpec::from);
+        let retry = (max_attempts.is_some() || backoff.is_some())
+            .then_some(JobRetryOverride { max_attempts, backoff });
+        Self {
+            payload: payload.into(),
+            options: AddOptions { id, retry, name },
+            delay: when.into(),
+        }
+    }
+}
+
+impl From<When> for Option<Delay> {
+    fn from(When(in_ms, at_ms): When) -> Self {
+        in_ms.map(Duration::from_millis).map(Delay::In).or(at_ms.map(Delay::AtMs))
+    }
+}
+
+impl From<Backoff> for BackoffSpec {
+    fn from(backoff: Backoff) -> Self {
+        let delay = Duration::from_millis(backoff.delay_ms);
+        let spec =
+            if backoff.kind == "fixed" { Self::fixed(delay) } else { Self::exponential(delay) };
+        Self {
+            max_delay_ms: backoff.max_delay_ms,
+            multiplier: backoff.multiplier,
+            jitter_ms: backoff.jitter_ms,
+            ..spec
+        }
+    }
+}
