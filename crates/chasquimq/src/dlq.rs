@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::job::JobId;
 use crate::producer::Producer;
-use crate::store::wire::{self, Record};
+use crate::store::wire::{self, Item};
 use crate::store::{DeadEntry, NewJob, Replay};
 
 /// How many dead jobs are looked at in one round trip.
@@ -72,7 +72,7 @@ impl DlqEntry {
             let bytes = field(&entry, name).map_or(&[][..], |value| value);
             String::from_utf8_lossy(bytes).into_owned()
         };
-        let record = record(&entry).map(|(record, _)| record);
+        let item = item(&entry);
         let raw = field(&entry, "j").cloned().unwrap_or_default();
         Self {
             source_id: text("source_id"),
@@ -83,7 +83,7 @@ impl DlqEntry {
             attempt: text("attempt").parse().unwrap_or(0),
             lost: text("lost").parse().unwrap_or(0),
             failed_at_ms: text("failed_at_ms").parse().unwrap_or(0),
-            payload: record.map_or(raw, |record| record.payload),
+            payload: item.map_or(raw, |item| item.record.payload),
             dlq_id: entry.dlq_id,
         }
     }
@@ -94,14 +94,14 @@ fn field<'a>(entry: &'a DeadEntry, name: &str) -> Option<&'a Bytes> {
     entry.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value)
 }
 
-fn record(entry: &DeadEntry) -> Option<(Record, Bytes)> {
-    let mut records = wire::decode_all(field(entry, "j")?).ok()?;
-    if records.len() == 1 { records.pop() } else { None }
+fn item(entry: &DeadEntry) -> Option<Item> {
+    let mut items = wire::decode_all(field(entry, "j")?).ok()?;
+    if items.len() == 1 { items.pop() } else { None }
 }
 
 fn resurrect(entry: &DeadEntry) -> Option<Replay> {
-    let (old, bytes) = record(entry)?;
-    let fresh = wire::with_counts(&bytes, 0, 0).ok()?;
+    let Item { record: old, raw, .. } = item(entry)?;
+    let fresh = wire::with_counts(&raw, 0, 0).ok()?;
     let name = String::from_utf8_lossy(&old.name).into_owned();
     let job = NewJob { id: old.id, name, unique: old.unique, record: fresh.into() };
     Some(Replay { dlq_id: entry.dlq_id.clone(), job })

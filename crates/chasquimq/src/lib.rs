@@ -10,6 +10,7 @@ pub mod consumer;
 pub mod dlq;
 pub mod error;
 pub mod events;
+mod inspect;
 pub mod job;
 pub mod lifecycle;
 pub mod metrics;
@@ -28,7 +29,13 @@ pub use job::{AddOptions, BackoffKind, BackoffSpec, Job, JobId, JobRetryOverride
 pub use lifecycle::Outcome;
 pub use metrics::{
     DlqReason, DlqRouted, JobOutcome, JobOutcomeKind, JobStarted, LeasesRenewed, LockOutcome,
-    MetricsSink, NoopSink, PromoterTick, ReaderBatch, RetryScheduled, TaskRestarted, noop_sink,
+    MetricsSink, NoopSink, PromoterTick, QueueCounts, ReaderBatch, RetryScheduled, TaskRestarted,
+    noop_sink,
 };
 pub use producer::{Delay, Producer, RawJob};
 pub use promoter::Promoter;
+
+/// The README's Rust example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

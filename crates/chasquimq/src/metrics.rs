@@ -1,14 +1,23 @@
 //! What the engine tells operators: one method an event, each empty until somebody implements it.
 //!
 //! Events are told after the store has accepted what they tell, inline and in the engine's hot
-//! path: keep a sink cheap and lock-free. A sink that panics is isolated by [`Guarded`]; its first
-//! panic is logged, later ones are only counted.
+//! path: keep a sink cheap and lock-free.
+//!
+//! A sink that misbehaves loses no job. One that panics is isolated: that event is lost to it, the
+//! next one is told again. One that blocks holds up the task that tells it, so jobs start and are
+//! settled later; one that blocks for as long as a lease can make jobs run twice. Either is logged
+//! once a consumer: a panic at its first, slowness when a call takes longer than 10 ms (one call in
+//! sixteen is timed).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+pub use crate::inspect::QueueCounts;
+
+mod guarded;
 pub mod testing;
+
+pub(crate) use guarded::Guarded;
 
 /// One promoter tick of the leader.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -138,6 +147,10 @@ pub struct JobStarted {
     /// From ready (added, promoted or handed back; server's clock) to now, in microseconds.
     /// `None` when the clocks disagree so much that it would be negative.
     pub queue_wait_us: Option<u64>,
+    /// From due (the end of a delay or of a retry's wait; server's clock) to now, in microseconds:
+    /// promotion and queue wait together. `None` for a job that was not delayed, and when the
+    /// clocks disagree so much that it would be negative.
+    pub start_lateness_us: Option<u64>,
     /// The job's name; empty when it has none.
     pub name: Arc<str>,
 }
@@ -183,43 +196,64 @@ pub trait MetricsSink: Send + Sync + 'static {
     fn stale_settlements(&self, count: u64) {}
     /// So many pending entries no longer existed in the stream and were acknowledged away.
     fn ghost_entries(&self, count: u64) {}
-    /// A command or script took so long, reply included.
-    fn store_command(&self, op: &'static str, duration: std::time::Duration) {}
+    /// A verb of the store (`add`, `complete`, `promote`, …) took so long, reply or failure
+    /// included. Reads that wait for work are not told.
+    fn store_command(&self, op: &'static str, duration: Duration) {}
     /// A task of the engine failed and was started again.
     fn task_restarted(&self, event: TaskRestarted) {}
+    /// What the whole queue holds, told by one collector a queue: the leading promoter, when it
+    /// begins to lead and then every 5 s. Nobody tells it of a queue whose consumers all run with
+    /// `delayed_enabled = false` and that has no [`Promoter`](crate::Promoter) either. What was
+    /// told is void after [`LockOutcome::Held`]: then another one tells it.
+    fn queue_counts(&self, event: QueueCounts) {}
+    /// So many events of settled jobs could not be written to the events stream. The jobs are
+    /// settled all the same.
+    fn events_dropped(&self, count: u64) {}
+    /// Whether nothing at all need be told: then the engine makes no events for this sink.
+    fn is_noop(&self) -> bool {
+        false
+    }
 }
+
+/// A shared or boxed sink is a sink.
+macro_rules! hand_on {
+    ($sink:ty; $($method:ident($event:ty)),+) => {
+        impl<S: MetricsSink + ?Sized> MetricsSink for $sink {
+            $(fn $method(&self, event: $event) {
+                (**self).$method(event);
+            })+
+            fn store_command(&self, op: &'static str, duration: Duration) {
+                (**self).store_command(op, duration);
+            }
+            fn is_noop(&self) -> bool {
+                (**self).is_noop()
+            }
+        }
+    };
+    ($($sink:ty),+) => {
+        $(hand_on!($sink; promoter_tick(PromoterTick), promoter_lock_outcome(LockOutcome),
+            reader_batch(ReaderBatch), job_outcome(JobOutcome), retry_scheduled(RetryScheduled),
+            dlq_routed(DlqRouted), job_started(JobStarted), leases_renewed(LeasesRenewed),
+            stale_settlements(u64), ghost_entries(u64), task_restarted(TaskRestarted),
+            queue_counts(QueueCounts), events_dropped(u64)
+        );)+
+    };
+}
+
+hand_on!(Arc<S>, Box<S>);
 
 /// The sink that does nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoopSink;
 
-impl MetricsSink for NoopSink {}
+impl MetricsSink for NoopSink {
+    fn is_noop(&self) -> bool {
+        true
+    }
+}
 
 /// A shared [`NoopSink`], the default of every configuration.
 #[must_use]
 pub fn noop_sink() -> Arc<dyn MetricsSink> {
     Arc::new(NoopSink)
-}
-
-/// A sink behind a wall: its panics stop here. One guard a sink, so that a bad sink is
-/// reported once each.
-pub(crate) struct Guarded {
-    sink: Arc<dyn MetricsSink>,
-    panics: AtomicU64,
-}
-
-impl Guarded {
-    pub(crate) fn new(sink: Arc<dyn MetricsSink>) -> Self {
-        Self { sink, panics: AtomicU64::new(0) }
-    }
-
-    /// Tells the sink, and survives it.
-    pub(crate) fn tell(&self, event: impl FnOnce(&dyn MetricsSink)) {
-        let told = catch_unwind(AssertUnwindSafe(|| event(&*self.sink)));
-        if told.is_err() && self.panics.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::error!(
-                "the metrics sink panicked; the engine goes on, further panics of it are not logged"
-            );
-        }
-    }
 }

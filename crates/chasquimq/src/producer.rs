@@ -57,8 +57,8 @@ impl<T> Producer<T> {
     /// `Config` for a bad name or URL, `Connection`, `Timeout` or `Auth` when the server cannot be
     /// reached, `Unsupported` when it is too old.
     pub async fn connect(url: &str, config: ProducerConfig) -> Result<Self> {
-        let store =
-            Store::connect(url, &config.queue_name, &config.connection, &config.events).await?;
+        let (queue, events) = (&config.queue_name, &config.events);
+        let store = Store::connect(url, queue, &config.connection, events, None).await?;
         store.warn_of_eviction().await;
         Ok(Self { inner: Arc::new(Inner { store, config }), payload: PhantomData })
     }

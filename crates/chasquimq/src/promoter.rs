@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::PromoterConfig;
 use crate::consumer::supervisor::supervise;
 use crate::error::Result;
+use crate::inspect::Collector;
 use crate::metrics::{Guarded, LockOutcome, PromoterTick};
 use crate::store::{Messages, Store, Tick};
 
@@ -36,9 +37,9 @@ impl Promoter {
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let Self { url, config } = self;
         config.validate()?;
-        let store =
-            Store::connect(&url, &config.queue_name, &config.connection, &config.events).await?;
-        let metrics = Guarded::new(Arc::clone(&config.metrics));
+        let metrics = Arc::new(Guarded::new(Arc::clone(&config.metrics)));
+        let (queue, told) = (&config.queue_name, Some(Arc::clone(&metrics)));
+        let store = Store::connect(&url, queue, &config.connection, &config.events, told).await?;
         let lead = Lead::new(&config.holder_id, config.lock_ttl_secs, config.promote_batch);
         lead.run(&store, &metrics, &shutdown).await;
         store.close().await;
@@ -76,8 +77,9 @@ impl Lead {
     ) -> Result<()> {
         let mut reconnects = store.reconnects();
         let mut wakes = listen(store).await;
+        let mut collector = Collector::default();
         while !shutdown.is_cancelled() {
-            let pause = self.tick(store, metrics).await?;
+            let pause = self.tick(store, metrics, &mut collector).await?;
             tokio::select! {
                 () = sleep(pause) => {}
                 () = wakes.next() => {}
@@ -89,9 +91,15 @@ impl Lead {
     }
 
     /// Promotes what is due; how long to sleep after it.
-    async fn tick(&self, store: &Store, metrics: &Guarded) -> Result<Duration> {
+    async fn tick(
+        &self,
+        store: &Store,
+        metrics: &Guarded,
+        collector: &mut Collector,
+    ) -> Result<Duration> {
         match store.promote(&self.holder, self.lock_ttl, self.batch).await? {
             Tick::Held { lock_left } => {
+                *collector = Collector::default();
                 self.lock_is(LockOutcome::Held, metrics);
                 Ok(lock_left.clamp(Duration::from_millis(50), self.lock_ttl))
             }
@@ -99,11 +107,11 @@ impl Lead {
                 self.lock_is(LockOutcome::Acquired, metrics);
                 let tick = PromoterTick { promoted, depth, oldest_pending_lag_ms: lag_ms };
                 metrics.tell(|sink| sink.promoter_tick(tick));
+                let pause = collector.tick(store, metrics).await.min(self.lock_ttl / 2);
                 if let Some(fault) = fault {
                     return Err(fault.context("moving due jobs to the stream"));
                 }
-                let renew = self.lock_ttl / 2;
-                Ok(next_due.map_or(renew, |due| due.min(renew)))
+                Ok(next_due.map_or(pause, |due| due.min(pause)))
             }
         }
     }

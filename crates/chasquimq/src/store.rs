@@ -1,10 +1,11 @@
 //! The only door to Redis: verbs, not commands.
 //!
 //! A [`Store`] speaks for one queue over one shared connection; a [`Intake`] is the connection of
-//! its own that a reader blocks on.
+//! its own that a reader blocks on. Each verb but those that wait is timed for the metrics.
 
 mod capabilities;
 pub(crate) mod feed;
+mod intake;
 pub(crate) mod keys;
 mod moves;
 mod scripts;
@@ -14,18 +15,21 @@ pub(crate) mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 pub use capabilities::Capabilities;
+pub(crate) use intake::Intake;
 pub use keys::Keys;
 pub(crate) use moves::{Burial, Completed, Completion, Release, Released, Retry, Stored};
-use transport::{Arg, Link, Reply, bytes, int};
+use transport::{Arg, Link, Reply, Script, bytes, int};
 pub(crate) use transport::{Messages, Reconnects, redact};
 
 use crate::config::{ConnectionTuning, EventsConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Guarded, QueueCounts};
 
 /// The most a script is given at once, so that it does not hold up the server.
 const CHUNK: usize = 500;
@@ -36,6 +40,7 @@ pub(crate) struct Store {
     keys: Keys,
     capabilities: Capabilities,
     events: EventsConfig,
+    metrics: Option<Arc<Guarded>>,
     url: String,
     tuning: ConnectionTuning,
 }
@@ -102,12 +107,14 @@ pub(crate) struct Replay {
 }
 
 impl Store {
-    /// Connects, finds out what the server can do, and refuses one that cannot do enough.
+    /// Connects, finds out what the server can do, and refuses one that cannot do enough. Metrics
+    /// are told how long each verb took.
     pub async fn connect(
         url: &str,
         queue: &str,
         tuning: &ConnectionTuning,
         events: &EventsConfig,
+        metrics: Option<Arc<Guarded>>,
     ) -> Result<Self> {
         let keys = Keys::new(queue)?;
         let link = Link::connect(url, &keys.stream, tuning, Duration::ZERO).await?;
@@ -117,7 +124,8 @@ impl Store {
         let Capabilities { server, version, .. } = &capabilities;
         tracing::debug!(server, version, ackdel = capabilities.ackdel(), "connected");
         let (url, tuning, events) = (url.to_owned(), tuning.clone(), events.clone());
-        Ok(Self { link, keys, capabilities, events, url, tuning })
+        let metrics = metrics.filter(|metrics| metrics.is_heard());
+        Ok(Self { link, keys, capabilities, events, metrics, url, tuning })
     }
 
     /// What the server can do.
@@ -132,7 +140,7 @@ impl Store {
 
     /// Warns of a server that may throw the queue away when memory runs short.
     pub async fn warn_of_eviction(&self) {
-        let Ok(info) = self.link.call("INFO", vec!["memory".into()]).await else { return };
+        let Ok(info) = self.call("info", "INFO", vec!["memory".into()]).await else { return };
         let text = info.text();
         let policy = text.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
         if let Some(policy) = policy.filter(|policy| policy.starts_with("allkeys")) {
@@ -150,7 +158,7 @@ impl Store {
             && !job.unique
         {
             let args = vec![bytes(&self.keys.stream), "*".into(), "j".into(), bytes(&job.record)];
-            return self.link.call("XADD", args).await.map(|_| vec![true]);
+            return self.call(scripts::ADD.name, "XADD", args).await.map(|_| vec![true]);
         }
         let mut added = Vec::with_capacity(jobs.len());
         for chunk in jobs.chunks(CHUNK) {
@@ -163,7 +171,7 @@ impl Store {
                 }
             }
             let keys = [&self.keys.stream, &self.keys.unique, &self.keys.events];
-            let reply = self.link.run(&scripts::ADD, &keys, args).await?;
+            let reply = self.run(&scripts::ADD, &keys, args).await?;
             added.extend(accepted(&reply, max_queue_len)?);
         }
         Ok(added)
@@ -183,10 +191,8 @@ impl Store {
                 args.extend([bytes(&job.record), job.name.as_str().into()]);
             }
             let k = &self.keys;
-            let reply = self
-                .link
-                .run(&scripts::SCHEDULE, &[&k.delayed, &k.jobs, &k.unique, &k.events], args)
-                .await?;
+            let keys = [&k.delayed, &k.jobs, &k.unique, &k.events];
+            let reply = self.run(&scripts::SCHEDULE, &keys, args).await?;
             added.extend(accepted(&reply, max_delayed)?);
         }
         Ok(added)
@@ -199,10 +205,8 @@ impl Store {
             let mut args = vec![self.cap(true)];
             args.extend(chunk.iter().map(|id| Arg::from(id.as_str())));
             let k = &self.keys;
-            let reply = self
-                .link
-                .run(&scripts::CANCEL, &[&k.delayed, &k.jobs, &k.unique, &k.events], args)
-                .await?;
+            let keys = [&k.delayed, &k.jobs, &k.unique, &k.events, &k.retrying];
+            let reply = self.run(&scripts::CANCEL, &keys, args).await?;
             cancelled.extend(flags(&reply));
         }
         Ok(cancelled)
@@ -210,8 +214,7 @@ impl Store {
 
     /// Makes the consumer group where it is missing; refuses a queue that another group consumes.
     pub async fn enter(&self, group: &str) -> Result<bool> {
-        let reply =
-            self.link.run(&scripts::ENTER, &[&self.keys.stream], vec![group.into()]).await?;
+        let reply = self.run(&scripts::ENTER, &[&self.keys.stream], vec![group.into()]).await?;
         if let Some(other) = reply.items().get(1) {
             return Err(Error::config(format!(
                 "the queue is consumed by group {:?} already; a job is deleted when it is done, so a \
@@ -225,7 +228,7 @@ impl Store {
     /// Removes a consumer that holds nothing.
     pub async fn leave(&self, group: &str, consumer: &str) -> Result<bool> {
         let args = vec![group.into(), consumer.into()];
-        Ok(self.link.run(&scripts::LEAVE, &[&self.keys.stream], args).await?.int() == 1)
+        Ok(self.run(&scripts::LEAVE, &[&self.keys.stream], args).await?.int() == 1)
     }
 
     /// Opens the connection a reader blocks on.
@@ -256,7 +259,7 @@ impl Store {
             bytes(cursor),
         ];
         let reply =
-            self.link.run(&scripts::CLAIM, &[&self.keys.stream, &self.keys.settled], args).await?;
+            self.run(&scripts::CLAIM, &[&self.keys.stream, &self.keys.settled], args).await?;
         let [_, cursor, ghosts, entries @ ..] = reply.items() else {
             return Err(unexpected("claim"));
         };
@@ -279,7 +282,7 @@ impl Store {
         for chunk in ids.chunks(CHUNK) {
             let mut args = vec![group.into(), consumer.into()];
             args.extend(chunk.iter().map(bytes));
-            let reply = self.link.run(&scripts::RENEW, &[&self.keys.stream], args).await?;
+            let reply = self.run(&scripts::RENEW, &[&self.keys.stream], args).await?;
             renewed.extend(flags(&reply));
         }
         Ok(renewed)
@@ -294,8 +297,8 @@ impl Store {
             self.cap(self.events.verbose),
         ];
         let k = &self.keys;
-        let keys = [&k.promoter, &k.delayed, &k.jobs, &k.stream, &k.events];
-        let reply = self.link.run(&scripts::PROMOTE, &keys, args).await?;
+        let keys = [&k.promoter, &k.delayed, &k.jobs, &k.stream, &k.events, &k.retrying];
+        let reply = self.run(&scripts::PROMOTE, &keys, args).await?;
         match reply.items() {
             [led, promoted, depth, lag, wait, _, fault] if led.int() == 1 => Ok(Tick::Led {
                 promoted: promoted.int() as u64,
@@ -313,7 +316,7 @@ impl Store {
 
     /// Gives up the lead.
     pub async fn unlock(&self, holder: &str) -> Result<()> {
-        self.link.run(&scripts::UNLOCK, &[&self.keys.promoter], vec![holder.into()]).await.map(drop)
+        self.run(&scripts::UNLOCK, &[&self.keys.promoter], vec![holder.into()]).await.map(drop)
     }
 
     /// Listens for jobs that are due earlier than any before.
@@ -331,7 +334,7 @@ impl Store {
         let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
         let args =
             vec![bytes(&self.keys.dlq), from.into(), "+".into(), "COUNT".into(), int(limit as u64)];
-        let reply = self.link.call("XRANGE", args).await?;
+        let reply = self.call("dead", "XRANGE", args).await?;
         let entry = |entry: &Reply| {
             let [id, fields] = entry.items() else { return None };
             let fields = fields.items().chunks_exact(2).map(|f| (f[0].text(), f[1].bytes()));
@@ -350,67 +353,70 @@ impl Store {
                 args.extend([job.id.as_str().into(), job.name.as_str().into(), flag(job.unique)]);
             }
             let k = &self.keys;
-            let reply = self
-                .link
-                .run(&scripts::REPLAY, &[&k.dlq, &k.stream, &k.unique, &k.events], args)
-                .await?;
+            let keys = [&k.dlq, &k.stream, &k.unique, &k.events];
+            let reply = self.run(&scripts::REPLAY, &keys, args).await?;
             replayed.extend(flags(&reply));
         }
         Ok(replayed)
     }
 
+    /// What the queue holds.
+    pub async fn inspect(&self) -> Result<QueueCounts> {
+        let k = &self.keys;
+        let keys = [&k.stream, &k.delayed, &k.retrying, &k.dlq];
+        let reply = self.run(&scripts::INSPECT, &keys, vec![]).await?;
+        let [ready, in_flight, waiting, retrying, dead, age] = reply.items() else {
+            return Err(unexpected("inspect"));
+        };
+        let count = |item: &Reply| item.int() as u64;
+        Ok(QueueCounts {
+            ready: count(ready),
+            in_flight: count(in_flight),
+            delayed: count(waiting).saturating_sub(count(retrying)),
+            retrying: count(retrying),
+            dead: count(dead),
+            oldest_ready_age_ms: count(age),
+        })
+    }
+
     /// Closes the connection.
     pub async fn close(&self) {
         self.link.close().await;
+    }
+
+    async fn run(&self, script: &Script, keys: &[&Bytes], args: Vec<Arg>) -> Result<Reply> {
+        let begun = self.clock();
+        let reply = self.link.run(script, keys, args).await;
+        self.timed(script.name, begun);
+        reply
+    }
+
+    async fn call(
+        &self,
+        verb: &'static str,
+        command: &'static str,
+        args: Vec<Arg>,
+    ) -> Result<Reply> {
+        let begun = self.clock();
+        let reply = self.link.call(command, args).await;
+        self.timed(verb, begun);
+        reply
+    }
+
+    /// The time, if anybody wants to know how long a verb takes.
+    fn clock(&self) -> Option<Instant> {
+        self.metrics.as_ref().map(|_| Instant::now())
+    }
+
+    fn timed(&self, verb: &'static str, begun: Option<Instant>) {
+        let (Some(metrics), Some(begun)) = (&self.metrics, begun) else { return };
+        let took = begun.elapsed();
+        metrics.tell(|sink| sink.store_command(verb, took));
     }
 
     /// Events to keep, as scripts want it: 0 publishes nothing.
     fn cap(&self, wanted: bool) -> Arg {
         int(if self.events.enabled && wanted { self.events.max_stream_len.max(1) } else { 0 })
-    }
-}
-
-/// The connection a reader blocks on.
-pub(crate) struct Intake {
-    link: Link,
-    stream: Bytes,
-}
-
-impl Intake {
-    /// Waits at most `wait` for new entries; none when the wait ends first or is ended.
-    pub async fn read(
-        &self,
-        group: &str,
-        consumer: &str,
-        count: usize,
-        wait: Duration,
-    ) -> Result<Vec<Entry>> {
-        let args = vec![
-            "GROUP".into(),
-            group.into(),
-            consumer.into(),
-            "COUNT".into(),
-            int(count as u64),
-            "BLOCK".into(),
-            int(wait.as_millis().max(1) as u64),
-            "STREAMS".into(),
-            bytes(&self.stream),
-            ">".into(),
-        ];
-        let reply = self.link.block("XREADGROUP", args).await?;
-        // RESP3 answers {stream: entries}; one stream was asked for.
-        let entries = reply.items().get(1).map_or(&[][..], Reply::items);
-        let entry = |entry: &Reply| {
-            let [id, fields] = entry.items() else { return None };
-            let fields = fields.items().iter().map(Reply::bytes).collect();
-            Some(Entry { id: id.bytes(), fields, deliveries: 1, settled: Bytes::new() })
-        };
-        Ok(entries.iter().filter_map(entry).collect())
-    }
-
-    /// Closes the connection.
-    pub async fn close(&self) {
-        self.link.close().await;
     }
 }
 

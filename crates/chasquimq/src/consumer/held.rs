@@ -54,6 +54,8 @@ pub(crate) struct Parts {
     pub name: Arc<str>,
     /// Deliveries whose worker died, this one's redeliveries included.
     pub lost: u32,
+    /// When it was due, in ms since the epoch, server's clock; `None` when it was not delayed.
+    pub due_ms: Option<u64>,
 }
 
 impl Parts {

@@ -12,7 +12,8 @@ use super::session::Shared;
 use crate::error::Result;
 use crate::lifecycle::{self, Outcome};
 use crate::metrics::{DlqReason, JobStarted, ReaderBatch};
-use crate::store::{self, Intake, wire};
+use crate::store::wire::{self, Item};
+use crate::store::{self, Intake};
 
 /// The most entries taken over in one look.
 const CLAIM_BATCH: usize = 100;
@@ -92,6 +93,7 @@ pub(super) async fn sweep(shared: &Shared) -> Result<()> {
         (shared.config.lease() / 10).clamp(Duration::from_millis(100), Duration::from_secs(2));
     let mut cursor = Bytes::from_static(b"0-0");
     while !shared.stop.is_cancelled() {
+        shared.counts.last_turn_ms.store(shared.hold.clock_ms(), Ordering::Relaxed);
         let room = shared.hold.room().min(CLAIM_BATCH);
         let found = if room > 0 { claim(shared, room, &mut cursor).await? } else { 0 };
         if found == 0 || cursor == "0-0" {
@@ -161,14 +163,14 @@ fn open(
     let is_settled = |index: usize| entry.settled.get(index) == Some(&b'1');
     let left = (0..total).filter(|index| !is_settled(*index)).count();
     let Some(held) = shared.hold.lease(&entry.id, total, left, sent_ms) else { return };
-    for (index, (record, raw)) in records.into_iter().enumerate() {
+    for (index, Item { record, raw, due_ms }) in records.into_iter().enumerate() {
         if is_settled(index) {
             continue;
         }
         let lost = record.lost.saturating_add(entry.deliveries - 1);
         let name = shared.name(&record.name);
         let content = Content::Job { record: Box::new(record), raw };
-        let parts = Parts { entry: Arc::clone(&held), index, content, name, lost };
+        let parts = Parts { entry: Arc::clone(&held), index, content, name, lost, due_ms };
         match refusal(shared, &parts) {
             Some((reason, error)) => rejected.push(reject(parts, reason, error)),
             None => {
@@ -178,9 +180,7 @@ fn open(
     }
 }
 
-type Records = Vec<(wire::Record, Bytes)>;
-
-fn records(entry: &store::Entry) -> Result<Records, (DlqReason, String)> {
+fn records(entry: &store::Entry) -> Result<Vec<Item>, (DlqReason, String)> {
     match &entry.fields[..] {
         [field, value] if field == "j" => wire::decode_all(value).map_err(|invalid| {
             (DlqReason::DecodeFailed, format!("the record cannot be read: {}", invalid.0))
@@ -202,8 +202,8 @@ fn foreign(
 ) -> Option<Ending> {
     let held: Arc<Entry> = shared.hold.lease(&entry.id, 1, 1, sent_ms)?;
     let content = Content::Foreign { fields: entry.fields };
-    let lost = entry.deliveries - 1;
-    Some(reject(Parts { entry: held, index: 0, content, name: "".into(), lost }, reason, error))
+    let (name, lost, due_ms) = ("".into(), entry.deliveries - 1, None);
+    Some(reject(Parts { entry: held, index: 0, content, name, lost, due_ms }, reason, error))
 }
 
 /// Why a job may not run, if it may not.
@@ -234,17 +234,28 @@ fn reject(parts: Parts, reason: DlqReason, error: String) -> Ending {
 
 /// Tells that a handler is about to run.
 pub(super) fn tell_started(shared: &Shared, delivery: &Delivery) {
+    if !shared.metrics.is_heard() {
+        return;
+    }
     let (attempt, name) = (delivery.attempt().saturating_add(1), delivery.name());
-    let queue_wait_us = delivery.parts.as_ref().and_then(|parts| queue_wait_us(&parts.entry));
-    shared.metrics.tell(|sink| sink.job_started(JobStarted { attempt, queue_wait_us, name }));
+    let parts = delivery.parts.as_ref();
+    let queue_wait_us = parts.and_then(|parts| ready_ms(&parts.entry)).and_then(us_since);
+    let start_lateness_us = parts.and_then(|parts| parts.due_ms).and_then(us_since);
+    let event = JobStarted { attempt, queue_wait_us, start_lateness_us, name };
+    shared.metrics.tell(|sink| sink.job_started(event));
 }
 
-/// From the time in the entry's id, which is the server's, to now by the local clock.
-fn queue_wait_us(entry: &Entry) -> Option<u64> {
+/// When the entry became ready: the time in its id, by the server's clock.
+fn ready_ms(entry: &Entry) -> Option<u64> {
     let (ms, _) = std::str::from_utf8(&entry.id).ok()?.split_once('-')?;
-    let ready = Duration::from_millis(ms.parse().ok()?);
+    ms.parse().ok()
+}
+
+/// From then to now by the local clock.
+fn us_since(epoch_ms: u64) -> Option<u64> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
-    now.checked_sub(ready).and_then(|wait| u64::try_from(wait.as_micros()).ok())
+    let past = now.checked_sub(Duration::from_millis(epoch_ms))?;
+    u64::try_from(past.as_micros()).ok()
 }
 
 /// How many jobs an entry holds, of late: so that room for jobs becomes a count of entries.

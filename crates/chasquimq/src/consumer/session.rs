@@ -18,7 +18,7 @@ use super::{leases, reader, settler};
 use crate::config::ConsumerConfig;
 use crate::error::{ErrorKind, Result};
 use crate::lifecycle::Policy;
-use crate::metrics::Guarded;
+use crate::metrics::{Guarded, QueueCounts};
 use crate::promoter::Lead;
 use crate::store::Store;
 
@@ -26,6 +26,9 @@ use crate::store::Store;
 const MOST_NAMES: usize = 1024;
 /// Endings that may wait for the store before the reader stops asking for more.
 const MOST_UNSETTLED: usize = 4096;
+
+/// The longest that a loop pauses between two rounds, with time to spare.
+const LONGEST_TURN: Duration = Duration::from_secs(20);
 
 /// A running consumer. Clones share it; when the last is dropped everything stops, and what was
 /// held comes back to other consumers within one lease. [`Session::close`] hands it back at once.
@@ -40,7 +43,7 @@ pub(super) struct Shared {
     pub store: Store,
     pub config: ConsumerConfig,
     pub policy: Policy,
-    pub metrics: Guarded,
+    pub metrics: Arc<Guarded>,
     pub hold: Arc<Hold>,
     /// Ends reading and everything that depends on it.
     pub stop: CancellationToken,
@@ -54,6 +57,8 @@ pub(super) struct Counts {
     pub finished: AtomicU64,
     pub released: AtomicU64,
     pub last_read_ms: AtomicU64,
+    /// When the sweeper last began a round.
+    pub last_turn_ms: AtomicU64,
     pub last_error: Mutex<Option<String>>,
 }
 
@@ -80,6 +85,8 @@ pub struct Report {
 /// Whether a session works.
 #[derive(Clone, Debug)]
 pub struct Health {
+    /// Its loops turn, whatever the server does, or it has been told to stop.
+    pub live: bool,
     /// It reads, or waits for a free slot.
     pub reading: bool,
     /// Milliseconds since a read or a wait for work last ended well.
@@ -98,12 +105,13 @@ impl Session {
     /// group consumes.
     pub async fn start(url: &str, config: ConsumerConfig) -> Result<Self> {
         config.validate()?;
-        let store =
-            Store::connect(url, &config.queue_name, &config.connection, &config.events).await?;
+        let metrics = Arc::new(Guarded::new(Arc::clone(&config.metrics)));
+        let (name, told) = (&config.queue_name, Some(Arc::clone(&metrics)));
+        let store = Store::connect(url, name, &config.connection, &config.events, told).await?;
         store.warn_of_eviction().await;
         let queue = format!("starting to consume queue {:?}", config.queue_name);
         enter(&store, &config.group).await.map_err(|error| error.context(queue))?;
-        let shared = Arc::new(Shared::new(store, config));
+        let shared = Arc::new(Shared::new(store, metrics, config));
         let tasks = Tasks::spawn(&shared);
         Ok(Self { shared, tasks: Arc::new(Mutex::new(Some(tasks))) })
     }
@@ -142,16 +150,34 @@ impl Session {
         self.shared.counts.report(&self.shared.hold)
     }
 
+    /// The queue that it consumes.
+    #[must_use]
+    pub fn queue(&self) -> &str {
+        &self.shared.config.queue_name
+    }
+
+    /// What the queue holds now, all its consumers together.
+    ///
+    /// # Errors
+    /// Those of the connection and the server.
+    pub async fn counts(&self) -> Result<QueueCounts> {
+        self.shared.store.inspect().await
+    }
+
     /// Whether it works.
     #[must_use]
     pub fn health(&self) -> Health {
         let (counts, hold) = (&self.shared.counts, &self.shared.hold);
         let last_error = counts.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ms_ago =
+            |then: &AtomicU64| hold.clock_ms().saturating_sub(then.load(Ordering::Relaxed));
+        let stopping = self.shared.stop.is_cancelled();
+        // A round may wait for a reply for as long as a command may.
+        let turn = LONGEST_TURN + self.shared.config.connection.command_timeout;
         Health {
-            reading: !self.shared.stop.is_cancelled() && last_error.is_none(),
-            last_read_ms_ago: hold
-                .clock_ms()
-                .saturating_sub(counts.last_read_ms.load(Ordering::Relaxed)),
+            live: stopping || u128::from(ms_ago(&counts.last_turn_ms)) < turn.as_millis(),
+            reading: !stopping && last_error.is_none(),
+            last_read_ms_ago: ms_ago(&counts.last_read_ms),
             running: hold.running(),
             last_error,
         }
@@ -159,14 +185,14 @@ impl Session {
 }
 
 impl Shared {
-    fn new(store: Store, config: ConsumerConfig) -> Self {
+    fn new(store: Store, metrics: Arc<Guarded>, config: ConsumerConfig) -> Self {
         let policy = Policy {
             max_attempts: config.max_attempts,
             max_lost: config.max_lost,
             retry: config.retry.clone(),
         };
         Self {
-            metrics: Guarded::new(Arc::clone(&config.metrics)),
+            metrics,
             hold: Arc::new(Hold::new(config.capacity(), MOST_UNSETTLED)),
             stop: CancellationToken::new(),
             counts: Counts::default(),

@@ -1,10 +1,11 @@
 //! A sink that remembers, for tests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{
     DlqRouted, JobOutcome, JobOutcomeKind, JobStarted, LeasesRenewed, LockOutcome, MetricsSink,
-    PromoterTick, ReaderBatch, RetryScheduled, TaskRestarted,
+    PromoterTick, QueueCounts, ReaderBatch, RetryScheduled, TaskRestarted,
 };
 
 /// Everything a sink was told, in order, by kind.
@@ -32,6 +33,12 @@ pub struct Record {
     pub ghost_entries: u64,
     /// Restarted tasks.
     pub restarts: Vec<TaskRestarted>,
+    /// Verbs of the store, and how long each took.
+    pub store_commands: Vec<(&'static str, Duration)>,
+    /// What the queue held.
+    pub queue_counts: Vec<QueueCounts>,
+    /// Events that could not be written.
+    pub events_dropped: u64,
 }
 
 impl Record {
@@ -117,5 +124,14 @@ impl MetricsSink for InMemorySink {
     }
     fn task_restarted(&self, event: TaskRestarted) {
         self.lock().restarts.push(event);
+    }
+    fn store_command(&self, op: &'static str, duration: Duration) {
+        self.lock().store_commands.push((op, duration));
+    }
+    fn queue_counts(&self, event: QueueCounts) {
+        self.lock().queue_counts.push(event);
+    }
+    fn events_dropped(&self, count: u64) {
+        self.lock().events_dropped += count;
     }
 }

@@ -110,19 +110,19 @@ impl Store {
                 args.extend([int(job.run.into()), int(job.duration_us), flag(job.unique)]);
             }
         }
-        match self.link.run(&scripts::COMPLETE, &keys, args).await {
+        match self.run(&scripts::COMPLETE, &keys, args).await {
             Err(error) if self.capabilities().ackdel() && is_unknown_command(&error) => {
                 self.capabilities().downgrade();
                 Err(error)
             }
-            reply => results(&reply?, batch.len()),
+            reply => self.results(&reply?, batch.len()),
         }
     }
 
     /// running -> delayed.
     pub async fn retry(&self, group: &str, consumer: &str, batch: &[Retry]) -> Result<Vec<Stored>> {
         let k = self.keys();
-        let keys = [&k.stream, &k.settled, &k.events, &k.delayed, &k.jobs];
+        let keys = [&k.stream, &k.settled, &k.events, &k.delayed, &k.jobs, &k.retrying];
         let mut args = self.preamble(group, consumer, 4 + batch.len() * 10);
         args.push(bytes(&k.wake));
         for job in batch {
@@ -131,7 +131,7 @@ impl Store {
             args.extend([int(job.backoff_ms), int(job.run.into()), int(job.duration_us)]);
             args.push(job.error.as_str().into());
         }
-        results(&self.link.run(&scripts::RETRY, &keys, args).await?, batch.len())
+        self.results(&self.run(&scripts::RETRY, &keys, args).await?, batch.len())
     }
 
     /// running -> dead. Keeps the newest `keep` dead jobs, or all when it is 0.
@@ -153,7 +153,7 @@ impl Store {
             args.extend([int(job.duration_us), int(job.lost.into()), int(job.raw.len() as u64)]);
             args.extend(job.raw.iter().map(bytes));
         }
-        results(&self.link.run(&scripts::BURY, &keys, args).await?, batch.len())
+        self.results(&self.run(&scripts::BURY, &keys, args).await?, batch.len())
     }
 
     /// running -> ready.
@@ -173,7 +173,16 @@ impl Store {
                 args.extend([int(job.index as u64), job.id.as_str().into(), bytes(&job.name)]);
             }
         }
-        results(&self.link.run(&scripts::RELEASE, &keys, args).await?, batch.len())
+        self.results(&self.run(&scripts::RELEASE, &keys, args).await?, batch.len())
+    }
+
+    /// Reads a reply, and tells of the events that were dropped.
+    fn results(&self, reply: &Reply, expected: usize) -> Result<Vec<Stored>> {
+        let (stored, dropped) = results(reply, expected)?;
+        if let Some(metrics) = self.metrics.as_ref().filter(|_| dropped > 0) {
+            metrics.tell(|sink| sink.events_dropped(dropped));
+        }
+        Ok(stored)
     }
 
     fn preamble(&self, group: &str, consumer: &str, capacity: usize) -> Vec<Arg> {
@@ -194,15 +203,18 @@ pub(super) fn fault(item: &Reply) -> Option<Error> {
     }
 }
 
-fn results(reply: &Reply, expected: usize) -> Result<Vec<Stored>> {
+/// One answer an item, and how many events were dropped.
+fn results(reply: &Reply, expected: usize) -> Result<(Vec<Stored>, u64)> {
     let items = reply.items().get(1..).unwrap_or_default();
-    if items.len() != expected {
-        return Err(super::unexpected("a settlement"));
-    }
+    let (items, dropped) = match items.split_at_checked(expected) {
+        Some((items, [])) => (items, 0),
+        Some((items, [dropped])) => (items, dropped.int() as u64),
+        _ => return Err(super::unexpected("a settlement")),
+    };
     let one = |item: &Reply| match fault(item) {
         Some(error) => Stored::Failed(error),
         None if item.int() == 1 => Stored::Yes,
         None => Stored::No,
     };
-    Ok(items.iter().map(one).collect())
+    Ok((items.iter().map(one).collect(), dropped))
 }

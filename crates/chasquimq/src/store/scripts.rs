@@ -8,13 +8,17 @@ use std::sync::LazyLock;
 use super::transport::Script;
 
 macro_rules! scripts {
-    ($($name:ident = $($file:literal),+;)+) => {
+    ($($name:ident = $file:literal $(after $shared:literal)?;)+) => {
         $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(concat!($(include_str!(concat!("scripts/", $file, ".lua"))),+))
+            let body = concat!(
+                $(include_str!(concat!("scripts/", $shared, ".lua")),)?
+                include_str!(concat!("scripts/", $file, ".lua"))
+            );
+            Script::new($file, body)
         });)+
 
         #[cfg(test)]
-        pub(super) const FILES: &[&str] = &[$($($file),+),+];
+        pub(super) const FILES: &[&str] = &[$($($shared,)? $file),+];
     };
 }
 
@@ -27,10 +31,11 @@ scripts! {
     LEAVE = "leave";
     CLAIM = "claim";
     RENEW = "renew";
-    COMPLETE = "settling", "complete";
-    RETRY = "settling", "retry";
-    BURY = "settling", "bury";
-    RELEASE = "settling", "release";
+    COMPLETE = "complete" after "settling";
+    RETRY = "retry" after "settling";
+    BURY = "bury" after "settling";
+    RELEASE = "release" after "settling";
     CANCEL = "cancel";
     REPLAY = "replay";
+    INSPECT = "inspect";
 }

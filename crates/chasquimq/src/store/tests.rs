@@ -11,6 +11,7 @@ mod outage;
 mod refusals;
 mod settling;
 mod support;
+mod told;
 mod vectors;
 
 use std::collections::BTreeSet;

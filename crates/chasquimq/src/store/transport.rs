@@ -125,14 +125,16 @@ impl Reply {
 
 /// A Lua script and its SHA-1, by which the server knows it.
 pub struct Script {
+    /// The verb, for metrics.
+    pub name: &'static str,
     body: String,
     sha: String,
 }
 
 impl Script {
-    /// A script of this text.
-    pub fn new(body: &str) -> Self {
-        Self { body: body.to_owned(), sha: fred::util::sha1_hash(body) }
+    /// A script of this verb and text.
+    pub fn new(name: &'static str, body: &str) -> Self {
+        Self { name, body: body.to_owned(), sha: fred::util::sha1_hash(body) }
     }
 }
 

@@ -18,6 +18,10 @@
 //!        others are kept as they are
 //! ```
 //!
+//! Behind a record may stand a uint: when the job was due, in ms since the epoch by the server's
+//! clock. The promoter writes it, and it is no part of the record: one that is delayed again, or
+//! dies, leaves it behind.
+//!
 //! The counters stand in front so that a retry replaces them and copies the rest unread
 //! ([`with_counts`]). Every length is checked against what is there before anything is taken.
 
@@ -97,23 +101,44 @@ impl Record {
     }
 }
 
-/// Reads the records of an entry's value, each with the slice it was read from.
+/// A record as it stands in an entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// The job.
+    pub record: Record,
+    /// The bytes it was read from, without the due time.
+    pub raw: Bytes,
+    /// When it was due, in ms since the epoch, server's clock; `None` when it was not delayed.
+    pub due_ms: Option<u64>,
+}
+
+/// Reads the records of an entry's value.
 ///
 /// # Errors
 /// [`Invalid`] when any of them is not a record of this format.
-pub fn decode_all(value: &Bytes) -> Read<Vec<(Record, Bytes)>> {
-    let mut records = Vec::with_capacity(1);
+pub fn decode_all(value: &Bytes) -> Read<Vec<Item>> {
+    let mut items = Vec::with_capacity(1);
     let mut at = 0;
     while at < value.len() {
-        if records.len() == MAX_RECORDS {
+        if items.len() == MAX_RECORDS {
             return Err(Invalid("more than 4096 records in one entry"));
         }
         let mut cursor = Cursor { bytes: value, at };
         let record = cursor.record()?;
-        records.push((record, value.slice(at..cursor.at)));
+        let raw = value.slice(at..cursor.at);
+        items.push(Item { record, raw, due_ms: cursor.due()? });
         at = cursor.at;
     }
-    if records.is_empty() { Err(Invalid("the entry is empty")) } else { Ok(records) }
+    if items.is_empty() { Err(Invalid("the entry is empty")) } else { Ok(items) }
+}
+
+/// The record with its due time behind it.
+#[must_use]
+pub fn with_due(record: &[u8], due_ms: u64) -> Bytes {
+    let mut out = Vec::with_capacity(record.len() + 9);
+    out.extend_from_slice(record);
+    infallible(en::write_uint(&mut out, due_ms));
+    out.into()
 }
 
 /// The same record with other counters, the rest copied unread.
@@ -188,6 +213,14 @@ impl<'a> Cursor<'a> {
         let created_at_ms = self.uint()?;
         let (retry, unique) = self.options()?;
         Ok(Record { attempt, lost, id, name, payload, created_at_ms, retry, unique })
+    }
+
+    /// The uint behind a record, if there is one.
+    fn due(&mut self) -> Read<Option<u64>> {
+        match self.bytes.get(self.at) {
+            Some(0x00..=0x7f | 0xcc..=0xcf) => self.uint().map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn head(&mut self) -> Read<(u32, u32)> {
@@ -349,139 +382,4 @@ impl<'a> Cursor<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn any_retry() -> impl Strategy<Value = Option<JobRetryOverride>> {
-        let spec = (
-            any::<bool>(),
-            any::<u64>(),
-            any::<Option<u64>>(),
-            any::<Option<f64>>(),
-            any::<Option<u64>>(),
-        )
-            .prop_map(|(fixed, delay_ms, max_delay_ms, multiplier, jitter_ms)| {
-                BackoffSpec {
-                    kind: if fixed { BackoffKind::Fixed } else { BackoffKind::Exponential },
-                    delay_ms,
-                    max_delay_ms,
-                    multiplier: multiplier.filter(|m| !m.is_nan()),
-                    jitter_ms,
-                }
-            });
-        let retry = (any::<Option<u32>>(), proptest::option::of(spec))
-            .prop_map(|(max_attempts, backoff)| JobRetryOverride { max_attempts, backoff });
-        proptest::option::of(retry)
-    }
-
-    fn any_record() -> impl Strategy<Value = Record> {
-        let id = prop_oneof![
-            any::<u128>().prop_map(|n| ulid::Ulid(n).to_string()),
-            "[a-zA-Z0-9é _-]{1,40}",
-        ];
-        let payload = proptest::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from);
-        (
-            any::<u32>(),
-            any::<u32>(),
-            id,
-            "[a-zé]{0,40}",
-            payload,
-            any::<u64>(),
-            any_retry(),
-            any::<bool>(),
-        )
-            .prop_map(
-                |(attempt, lost, id, name, payload, created_at_ms, retry, unique)| Record {
-                    attempt,
-                    lost,
-                    id,
-                    name: name.into(),
-                    payload,
-                    created_at_ms,
-                    retry,
-                    unique,
-                },
-            )
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_written_is_read_back(records in proptest::collection::vec(any_record(), 1..6)) {
-            let value: Vec<u8> = records.iter().flat_map(Record::encode).collect();
-            let read = decode_all(&value.into()).unwrap();
-            prop_assert_eq!(read.iter().map(|(r, _)| r.clone()).collect::<Vec<_>>(), records.clone());
-            for ((_, slice), record) in read.iter().zip(&records) {
-                prop_assert_eq!(&slice[..], &record.encode()[..]);
-            }
-        }
-
-        #[test]
-        fn new_counters_change_nothing_else(record in any_record(), attempt: u32, lost: u32) {
-            let patched = with_counts(&record.encode(), attempt, lost).unwrap();
-            let expected = Record { attempt, lost, ..record };
-            prop_assert_eq!(patched, expected.encode());
-        }
-
-        #[test]
-        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = decode_all(&bytes.into());
-        }
-
-        #[test]
-        fn a_record_cut_short_is_refused(record in any_record(), cut in 0.0f64..1.0) {
-            let bytes = record.encode();
-            let keep = (bytes.len() as f64 * cut) as usize;
-            prop_assert!(decode_all(&Bytes::copy_from_slice(&bytes[..keep])).is_err());
-        }
-
-        #[test]
-        fn one_changed_byte_never_panics(record in any_record(), at: proptest::sample::Index, byte: u8) {
-            let mut bytes = record.encode();
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-            let _ = decode_all(&bytes.into());
-        }
-    }
-
-    #[test]
-    fn unknown_options_are_passed_over() {
-        let record = Record {
-            attempt: 0,
-            lost: 0,
-            id: "a".into(),
-            name: Bytes::new(),
-            payload: Bytes::new(),
-            created_at_ms: 1,
-            retry: None,
-            unique: false,
-        };
-        let mut bytes = record.encode();
-        bytes.pop();
-        bytes.extend_from_slice(&[
-            0x82, 0xa1, b'x', 0x92, 0x01, 0x81, 0xa1, b'k', 0xc3, 0xa1, b'u', 0xc3,
-        ]);
-        let read = decode_all(&bytes.into()).unwrap();
-        assert!(read[0].0.unique);
-    }
-
-    #[test]
-    fn deep_nesting_is_refused() {
-        let record = Record {
-            attempt: 0,
-            lost: 0,
-            id: "a".into(),
-            name: Bytes::new(),
-            payload: Bytes::new(),
-            created_at_ms: 1,
-            retry: None,
-            unique: false,
-        };
-        let mut bytes = record.encode();
-        bytes.pop();
-        bytes.extend_from_slice(&[0x81, 0xa1, b'x']);
-        bytes.extend(std::iter::repeat_n(0x91, 100_000));
-        bytes.push(0xc0);
-        assert_eq!(decode_all(&bytes.into()), Err(Invalid("options nested too deep")));
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use crate::consumer::held::{Content, Entry, Parts};
 use crate::consumer::session::Shared;
 use crate::error::{Error, Result};
 use crate::lifecycle::Transition;
-use crate::store::wire::with_counts;
+use crate::store::wire::{with_counts, with_due};
 use crate::store::{Burial, Completed, Completion, Release, Released, Retry, Stored};
 
 /// Settlements by move. Item `n` of a move answers for the settlements in row `n`.
@@ -172,7 +172,11 @@ fn release(entry: &Entry, value: Bytes, job: Released) -> Release {
 
 fn released(parts: &Parts) -> (Bytes, Released) {
     let (id, name, _) = identity(parts);
-    let value = counted(parts, parts.standing().attempt);
+    let mut value = counted(parts, parts.standing().attempt);
+    if let Some(due_ms) = parts.due_ms {
+        // It was due then, and has not run.
+        value = with_due(&value, due_ms);
+    }
     (value, Released { index: parts.index, id, name })
 }
 

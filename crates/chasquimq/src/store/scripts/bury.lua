@@ -4,7 +4,7 @@
 --       name, release the id (1|0), reason, error text, run that gave up (0: none ran),
 --       duration in us, lost, number of raw values, and these: field, value, … ("j", record for a job)
 -- Returns {jobs stored, per job 1 stored | 0 not this consumer's or settled before | an error text,
---          nothing changed}.
+--          nothing changed, and at the end events dropped, if any}.
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local MOST = 4000 -- values of a foreign entry that are kept; Lua passes no more than 8000 at once
@@ -44,4 +44,4 @@ while i <= #ARGV do
   reply[#reply + 1] = bury(i, raw)
   i = i + 12 + raw
 end
-return reply
+return with_dropped(reply)

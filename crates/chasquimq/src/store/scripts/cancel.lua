@@ -1,5 +1,5 @@
 -- cancel: delayed -> cancelled, by job id, retrying jobs included.
--- KEYS  1 delayed, 2 jobs, 3 unique, 4 events
+-- KEYS  1 delayed, 2 jobs, 3 unique, 4 events, 5 retrying
 -- ARGV  1 events to keep (0: publish nothing), then job ids
 -- Returns {jobs cancelled, per job 1 cancelled | 0 not delayed}.
 local cap = ARGV[1]
@@ -11,6 +11,7 @@ for i = 2, #ARGV do
     redis.call('HDEL', KEYS[2], id)
     removed = redis.call('ZREM', KEYS[1], id)
     redis.pcall('HDEL', KEYS[3], id)
+    redis.pcall('SREM', KEYS[5], id)
     if cap ~= '0' then
       redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', cap, '*', 'e', 'cancelled', 'id', id, 'n', '')
     end

@@ -2,7 +2,8 @@
 -- KEYS  4 unique
 -- ARGV  4 XACKDEL available (1|0), then per entry: id, look at the owner (1|0), jobs in the entry,
 --       jobs settled now, and per job: index, id, name, attempt, duration in us, release the id (1|0)
--- Returns {entries stored, per entry 1 stored | 0 not this consumer's or settled before}.
+-- Returns {entries stored, per entry 1 stored | 0 not this consumer's or settled before,
+--          and at the end events dropped, if any}.
 local STRIDE = 6
 local reply, closing, open, done = {0}, {}, {}, {}
 
@@ -71,4 +72,4 @@ for _, entry in ipairs(done) do
   reply[entry.slot] = 1
   tell_jobs(entry)
 end
-return reply
+return with_dropped(reply)

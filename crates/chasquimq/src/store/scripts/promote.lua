@@ -1,5 +1,5 @@
 -- promote: the leader moves due jobs from delayed to the stream; takes or renews the lead first.
--- KEYS  1 promoter, 2 delayed, 3 jobs, 4 stream, 5 events
+-- KEYS  1 promoter, 2 delayed, 3 jobs, 4 stream, 5 events, 6 retrying
 -- ARGV  1 holder, 2 lock ms, 3 jobs to move at most, 4 events to keep (0: publish nothing)
 -- Returns {0, lock ms left} when another leads, else
 --         {1, promoted, still delayed, ms the oldest left behind is overdue,
@@ -11,12 +11,17 @@ if leader and leader ~= holder then return {0, redis.call('PTTL', KEYS[1])} end
 redis.call('SET', KEYS[1], holder, 'PX', ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[3])
+local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now), 'WITHSCORES',
+  'LIMIT', 0, ARGV[3])
+local some_retry = redis.call('EXISTS', KEYS[6]) == 1
 local promoted, ghosts, fault = 0, 0, ''
-for _, id in ipairs(ids) do
+for i = 1, #due, 2 do
+  local id = due[i]
   local record = redis.call('HGET', KEYS[3], id)
   if record then
-    local ok = redis.pcall('XADD', KEYS[4], '*', 'j', record)
+    -- The due time stands behind the record, as a msgpack uint: who starts the job knows how late it is.
+    local due_ms = cmsgpack.pack(math.max(0, math.floor(tonumber(due[i + 1]))))
+    local ok = redis.pcall('XADD', KEYS[4], '*', 'j', record .. due_ms)
     if type(ok) == 'table' and ok.err then
       fault = ok.err
       break
@@ -30,6 +35,7 @@ for _, id in ipairs(ids) do
   end
   redis.call('ZREM', KEYS[2], id)
   redis.call('HDEL', KEYS[3], id)
+  if some_retry then redis.pcall('SREM', KEYS[6], id) end
 end
 local next_due = tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2])
 local lag, wait = 0, -1

@@ -2,7 +2,7 @@
 -- ARGV  from 4 per entry: id, jobs in the entry, value of the new entry, jobs released,
 --       and per job: index, id, name
 -- Returns {entries stored, per entry 1 stored | 0 not this consumer's, or one of the jobs settled
---          before | an error text; nothing changed}.
+--          before | an error text; nothing changed, and at the end events dropped, if any}.
 local reply = {0}
 
 local function release(i, jobs)
@@ -27,4 +27,4 @@ while i <= #ARGV do
   reply[#reply + 1] = release(i, jobs)
   i = i + 4 + jobs * 3
 end
-return reply
+return with_dropped(reply)

@@ -1,9 +1,9 @@
 -- retry: running -> delayed. Writes the job to its new place, then settles it in its entry.
--- KEYS  4 delayed, 5 jobs
+-- KEYS  4 delayed, 5 jobs, 6 retrying
 -- ARGV  4 wake channel, then per job: entry id, jobs in the entry, index, job id, name, record,
 --       backoff ms, run that failed, duration in us, error text
 -- Returns {jobs stored, per job 1 stored | 0 not this consumer's or settled before | an error text,
---          nothing changed}.
+--          nothing changed, and at the end events dropped, if any}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before = tonumber((redis.pcall('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES'))[2])
@@ -25,6 +25,7 @@ local function retry(i)
   local due = now + tonumber(ARGV[i + 6])
   local fault = write(ARGV[i + 3], ARGV[i + 5], due)
   if fault then return fault end
+  redis.pcall('SADD', KEYS[6], ARGV[i + 3]) -- only counted: no reason to fail
   settle(id, mark(map, index))
   earliest = math.min(earliest or due, due)
   tell('failed', 'id', ARGV[i + 3], 'n', ARGV[i + 4], 'attempt', ARGV[i + 7],
@@ -39,4 +40,4 @@ for i = 5, #ARGV, 10 do reply[#reply + 1] = retry(i) end
 if earliest and (not before or earliest < before) then
   redis.pcall('PUBLISH', ARGV[4], string.format('%.0f', earliest))
 end
-return reply
+return with_dropped(reply)

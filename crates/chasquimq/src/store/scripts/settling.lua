@@ -35,11 +35,22 @@ local function settle(id, map)
   if #map > 1 then redis.call('HDEL', settled, id) end
 end
 
-local function tell(...)
-  if cap ~= '0' then redis.pcall('XADD', events, 'MAXLEN', '~', cap, '*', 'e', ...) end
-end
-
 -- The error text of a pcall's reply, or nil.
 local function failure(reply)
   return type(reply) == 'table' and reply.err or nil
+end
+
+local dropped = 0
+
+-- Publishes an event, or counts it as dropped: what it tells of is stored either way.
+local function tell(...)
+  if cap == '0' then return end
+  if failure(redis.pcall('XADD', events, 'MAXLEN', '~', cap, '*', 'e', ...)) then
+    dropped = dropped + 1
+  end
+end
+
+local function with_dropped(reply)
+  if dropped > 0 then reply[#reply + 1] = dropped end
+  return reply
 end

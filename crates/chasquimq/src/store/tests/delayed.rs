@@ -1,9 +1,11 @@
-//! schedule, promote, unlock, cancel.
+//! schedule, promote, unlock, cancel, inspect.
 
 use std::time::Duration;
 
-use super::support::{Queue, job};
+use super::support::{GROUP, ME, Queue, done, failed, hopeless, job};
 use crate::error::ErrorKind;
+use crate::metrics::QueueCounts;
+use crate::store::wire::decode_all;
 use crate::store::{Due, NewJob, Tick};
 
 const LOCK: Duration = Duration::from_secs(5);
@@ -90,13 +92,13 @@ async fn promote_moves_what_is_due_in_order_and_no_more() {
     queue.schedule("late", true, in_an_hour()).await;
     let (promoted, depth, next_due) = queue.lead("p-1", 2).await;
     assert_eq!((promoted, depth, next_due), (2, 2, Some(Duration::ZERO)));
-    assert_eq!(queue.dump().await.values(), ["record-a", "record-b"]);
+    assert_eq!(queue.dump().await.values(), ["record-a@1000", "record-b@2000"]);
     let (promoted, depth, next_due) = queue.lead("p-1", 2).await;
     assert_eq!((promoted, depth), (1, 1));
     let next_due = next_due.unwrap();
     assert!(next_due > Duration::from_secs(3500) && next_due <= Duration::from_hours(1));
     let after = queue.dump().await;
-    assert_eq!(after.values(), ["record-a", "record-b", "record-c"]);
+    assert_eq!(after.values(), ["record-a@1000", "record-b@2000", "record-c@3000"]);
     assert_eq!(after.delayed.keys().collect::<Vec<_>>(), ["late"]);
     assert_eq!(after.jobs.keys().collect::<Vec<_>>(), ["late"]);
     assert_eq!(after.unique.len(), 4, "the ids stay held until the jobs end");
@@ -140,7 +142,7 @@ async fn promote_drops_members_without_a_record() {
     queue.run(&["ZADD", &queue.key("delayed"), "1", "ghost"]).await;
     assert_eq!(queue.lead("p-1", 10).await, (1, 0, None));
     let after = queue.dump().await;
-    assert_eq!(after.values(), ["record-a"]);
+    assert_eq!(after.values(), ["record-a@1"]);
     assert!(after.delayed.is_empty() && after.jobs.is_empty());
 }
 
@@ -184,4 +186,87 @@ async fn jobs_named_like_pub_sub_messages_pass_through() {
         assert_eq!(queue.store.cancel(&[name.to_owned()]).await.unwrap(), [false]);
     }
     assert_eq!(queue.dump().await.stream.len(), 10);
+}
+
+#[tokio::test]
+async fn promote_writes_the_due_time_as_the_decoder_reads_it() {
+    let queue = Queue::new().await;
+    let stream = queue.key("stream");
+    for due_ms in [0, 127, 128, 65_536, 4_294_967_296, 1_700_000_000_123] {
+        let record = crate::store::wire::Record {
+            attempt: 0,
+            lost: 0,
+            id: "a".into(),
+            name: "send".into(),
+            payload: "x".into(),
+            created_at_ms: 1,
+            retry: None,
+            unique: false,
+        };
+        let job = NewJob { record: record.encode().into(), ..job("a", false) };
+        queue.store.schedule(&[(job, Due::At(due_ms))], 0).await.unwrap();
+        queue.lead("p-1", 1).await;
+        let newest = queue.run(&["XREVRANGE", &stream, "+", "-", "COUNT", "1"]).await;
+        let value = newest.array()[0].array()[1].array()[1].bytes().to_vec();
+        let item = decode_all(&value.into()).unwrap().remove(0);
+        assert_eq!((item.record, item.due_ms), (record, Some(due_ms)));
+    }
+}
+
+#[tokio::test]
+async fn promote_and_cancel_take_a_job_out_of_those_that_wait_for_a_retry() {
+    let queue = Queue::new().await;
+    let ids = queue.deliver(&["a", "b", "c"]).await;
+    let job = |n: usize| crate::store::Retry { id: format!("job-{n}"), ..failed(&ids[n], 1, 0) };
+    queue.retry(&[job(0), job(1), job(2)]).await;
+    let waiting = |after: crate::store::tests::support::Keyspace| after.retrying;
+    let names = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect();
+    assert_eq!(waiting(queue.dump().await), names(&["job-0", "job-1", "job-2"]));
+    queue.store.cancel(&["job-1".to_owned()]).await.unwrap();
+    assert_eq!(waiting(queue.dump().await), names(&["job-0", "job-2"]));
+    queue.run(&["ZADD", &queue.key("delayed"), "1", "job-2"]).await;
+    assert_eq!(queue.lead("p-1", 10).await.0, 1);
+    let after = queue.dump().await;
+    assert_eq!(after.values(), ["retry-0@1"]);
+    assert_eq!(waiting(after), names(&["job-0"]));
+}
+
+#[tokio::test]
+async fn inspect_counts_each_state_and_changes_nothing() {
+    let queue = Queue::new().await;
+    assert_eq!(queue.store.inspect().await.unwrap(), QueueCounts::default());
+    assert_eq!(queue.dump().await, super::support::Keyspace::default());
+    // Ready before the group exists, the oldest for a minute.
+    let then = queue.now().await - 60_000;
+    queue.run(&["XADD", &queue.key("stream"), &format!("{then}-0"), "j", "a"]).await;
+    queue.store.add(&[job("b", false)], 0).await.unwrap();
+    let counts = queue.store.inspect().await.unwrap();
+    assert_eq!((counts.ready, counts.in_flight), (2, 0));
+    assert!((60_000..120_000).contains(&counts.oldest_ready_age_ms), "{counts:?}");
+
+    let ids = queue.deliver(&["c", "d"]).await;
+    queue.complete(&[done(&ids[0], 1, &[0])]).await;
+    queue.retry(&[failed(&ids[1], 1, 0)]).await;
+    for n in 0..2 {
+        let id = queue.deliver(&["dead"]).await.remove(0);
+        queue
+            .bury(&[crate::store::Burial { id: format!("dead-{n}"), ..hopeless(&id, 1, 0) }])
+            .await;
+    }
+    for id in ["e", "f", "g"] {
+        queue.schedule(id, false, in_an_hour()).await;
+    }
+    queue.store.add(&[job("h", false)], 0).await.unwrap();
+    let before = queue.dump().await;
+    let counts = queue.store.inspect().await.unwrap();
+    let QueueCounts { oldest_ready_age_ms: age, .. } = counts;
+    assert!(age < 30_000, "of the one that was added last: {counts:?}");
+    let expected =
+        QueueCounts { ready: 1, in_flight: 2, delayed: 3, retrying: 1, dead: 2, ..counts };
+    assert_eq!(counts, expected);
+    assert_eq!(queue.dump().await, before);
+
+    queue.run(&["XREADGROUP", "GROUP", GROUP, ME, "STREAMS", &queue.key("stream"), ">"]).await;
+    let counts = queue.store.inspect().await.unwrap();
+    assert_eq!((counts.ready, counts.in_flight, counts.oldest_ready_age_ms), (0, 3, 0));
 }

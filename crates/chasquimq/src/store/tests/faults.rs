@@ -6,7 +6,7 @@ use chasquimq_testkit::Server;
 
 use super::support::{GROUP, ME, Queue, done, failed, hopeless, job, unrun, verdicts};
 use crate::error::{Error, ErrorKind};
-use crate::store::{Due, Replay, Stored, Tick};
+use crate::store::{Due, Replay, Retry, Stored, Tick};
 
 const LOCK: Duration = Duration::from_secs(5);
 
@@ -43,8 +43,10 @@ async fn out_of_memory_jobs_can_still_be_settled_and_promoted() {
     let tick = queue.store.promote("p-1", LOCK, 10).await.unwrap();
     assert!(matches!(tick, Tick::Led { promoted: 1, fault: None, .. }), "{tick:?}");
     let after = queue.dump().await;
-    assert_eq!(after.values(), ["back-0", "record-due"]);
+    assert_eq!(after.values(), ["back-0", "record-due@1"]);
     assert_eq!((after.delayed.len(), after.dlq.len(), after.events.len()), (2, 1, 11));
+    let counts = queue.store.inspect().await.unwrap();
+    assert_eq!((counts.ready, counts.retrying, counts.dead), (2, 2, 1));
     assert!(after.pending.is_empty() && after.settled.is_empty());
 }
 
@@ -164,6 +166,20 @@ async fn events_of_the_wrong_type_stop_nothing() {
     let replay = Replay { dlq_id: dead.dlq_id, job: job("h", true) };
     assert_eq!(queue.store.replay(&[replay]).await.unwrap(), [true]);
     let after = queue.dump().await;
-    assert_eq!(after.values(), ["back-0", "record-e", "record-f", "record-h"]);
+    assert_eq!(after.values(), ["back-0", "record-e", "record-f@1", "record-h"]);
     assert_eq!((after.delayed.len(), after.dlq.len(), after.pending.len()), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_retry_that_cannot_be_counted_as_one_still_happens() {
+    let queue = Queue::new().await;
+    queue.run(&["SET", &queue.key("retrying"), "x"]).await;
+    let ids = queue.deliver(&["a", "b"]).await;
+    let job = |n: usize| Retry { id: format!("job-{n}"), ..failed(&ids[n], 1, 0) };
+    assert_eq!(verdicts(&queue.retry(&[job(0), job(1)]).await), "yy");
+    queue.store.cancel(&["job-0".to_owned()]).await.unwrap();
+    queue.run(&["ZADD", &queue.key("delayed"), "1", "job-1"]).await;
+    let tick = queue.store.promote("p-1", LOCK, 10).await.unwrap();
+    assert!(matches!(tick, Tick::Led { promoted: 1, fault: None, .. }), "{tick:?}");
+    assert_eq!(kind(queue.store.inspect().await), ErrorKind::WrongType);
 }

@@ -41,10 +41,10 @@ async fn replies_of_the_store_s_shapes_stay_with_their_commands() {
     let server = shared_server().await;
     let link = link(&server.url(), &ConnectionTuning::default()).await;
     for word in ["message", "pmessage", "smessage", "subscribe", "psubscribe", "unsubscribe"] {
-        let script = Script::new(&format!("return {{1, '{word}', 'a', 'b'}}"));
+        let script = Script::new("test", &format!("return {{1, '{word}', 'a', 'b'}}"));
         let reply = link.run(&script, &[], vec![]).await.unwrap();
         assert_eq!(reply.items()[1].text(), word);
-        let script = Script::new(&format!("return {{2, {{'{word}', 'a', 'b'}}}}"));
+        let script = Script::new("test", &format!("return {{2, {{'{word}', 'a', 'b'}}}}"));
         let reply = link.run(&script, &[], vec![]).await.unwrap();
         assert_eq!(reply.items()[1].items()[0].text(), word);
         check_echo(&link, word).await;

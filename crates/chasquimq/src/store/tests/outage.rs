@@ -66,7 +66,7 @@ fn kind(result: Result<Reply, Error>) -> ErrorKind {
 async fn a_command_whose_reply_was_lost_is_not_sent_again() {
     let bed = Bed::new().await;
     let link = bed.link(&impatient(5_000)).await;
-    let script = Script::new("redis.call('XADD', KEYS[1], '*', 'a', 'b') return 1");
+    let script = Script::new("test", "redis.call('XADD', KEYS[1], '*', 'a', 'b') return 1");
     let key = Bytes::from(bed.stream.clone());
     link.run(&script, &[&key], vec![]).await.unwrap();
     bed.proxy.drop_replies(true);

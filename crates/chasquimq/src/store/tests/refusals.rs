@@ -17,7 +17,8 @@ use crate::store::transport::Script;
 use crate::store::{Due, Keys, Replay, Store, Tick};
 
 async fn refusal(url: &str, tuning: &ConnectionTuning) -> Error {
-    Store::connect(url, "q", tuning, &EventsConfig::default()).await.err().expect("a refusal")
+    let events = EventsConfig::default();
+    Store::connect(url, "q", tuning, &events, None).await.err().expect("a refusal")
 }
 
 /// A server on 127.0.0.1 that answers HELLO as Redis of this version would, and knows XACKDEL.
@@ -65,7 +66,7 @@ async fn xackdel_is_not_used_where_it_can_crash_the_server() {
     {
         let url = server_that_says(version).await;
         let events = EventsConfig::default();
-        let store = Store::connect(&url, "q", &impatient(2_000), &events).await.unwrap();
+        let store = Store::connect(&url, "q", &impatient(2_000), &events, None).await.unwrap();
         assert_eq!(store.capabilities().ackdel(), usable, "{version}");
     }
 }
@@ -148,7 +149,8 @@ async fn capabilities_are_those_of_the_server() {
 const RIGHTS: &str = "+hello +eval +evalsha +client|unblock +client|id +ping +subscribe \
     +xadd +xread +xreadgroup +xautoclaim +xclaim +xpending +xack +xdel +xrange +xlen +xtrim \
     +xgroup|create +xgroup|delconsumer +xinfo|groups +time +publish +exists +get +set +del +pttl \
-    +hset +hget +hdel +hsetnx +hlen +zadd +zrem +zrange +zrangebyscore +zscore +zcard";
+    +hset +hget +hdel +hsetnx +hlen +zadd +zrem +zrange +zrangebyscore +zscore +zcard \
+    +sadd +srem +scard";
 
 #[tokio::test]
 async fn a_user_with_few_rights_can_do_everything() {
@@ -190,6 +192,7 @@ async fn a_user_with_few_rights_can_do_everything() {
     let intake = store.intake(Duration::from_secs(1)).await.unwrap();
     assert_eq!(intake.read(GROUP, ME, 9, Duration::from_secs(1)).await.unwrap().len(), 5);
     store.wake(&intake).await;
+    store.inspect().await.unwrap();
     assert!(store.leave(GROUP, "nobody").await.unwrap());
 }
 
@@ -236,7 +239,7 @@ async fn a_server_that_is_loading_is_unavailable_until_it_has_loaded() {
     server.command(&["SAVE"]).await;
     let url = server.url();
     let link = link(&url, &impatient(3_000)).await;
-    let run = Script::new("return redis.call('DBSIZE')");
+    let run = Script::new("test", "return redis.call('DBSIZE')");
     let (loading, ()) = tokio::join!(
         async {
             let mut told = None;

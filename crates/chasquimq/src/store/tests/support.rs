@@ -1,11 +1,14 @@
 //! A queue on a real server, all of whose keys can be read back and compared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chasquimq_testkit::{Reply, Server, shared_server, unique_queue};
 
 use crate::config::{ConnectionTuning, EventsConfig};
+use crate::metrics::Guarded;
+use crate::metrics::testing::InMemorySink;
 use crate::store::{Burial, Retry};
 use crate::store::{Completed, Completion, NewJob, Release, Released, Store, Stored};
 
@@ -17,10 +20,13 @@ pub const OTHER: &str = "w-2";
 pub struct Queue<'s> {
     pub server: &'s Server,
     pub store: Store,
+    /// What the store tells the metrics.
+    pub told: Arc<InMemorySink>,
     prefix: String,
 }
 
-/// What all keys of a queue hold. Values that are no UTF-8 are shown with replacements.
+/// What all keys of a queue hold. Values that are no UTF-8 are shown with replacements, due times
+/// behind records as `@` and the number.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Keyspace {
     /// Id and fields.
@@ -29,6 +35,7 @@ pub struct Keyspace {
     pub pending: Vec<(String, String, i64)>,
     pub delayed: BTreeMap<String, i64>,
     pub jobs: BTreeMap<String, String>,
+    pub retrying: BTreeSet<String>,
     pub settled: BTreeMap<String, String>,
     pub unique: BTreeSet<String>,
     /// `field=value …`; `failed_at_ms=now` when it is.
@@ -78,10 +85,12 @@ impl<'s> Queue<'s> {
     async fn connect(server: &'s Server, url: &str, events: EventsConfig) -> Self {
         let name = unique_queue("store");
         let tuning = ConnectionTuning::default();
-        let store = Store::connect(url, &name, &tuning, &events).await.unwrap();
+        let told = Arc::new(InMemorySink::new());
+        let metrics = Some(Arc::new(Guarded::new(told.clone())));
+        let store = Store::connect(url, &name, &tuning, &events, metrics).await.unwrap();
         let stream = text(&store.keys().stream);
         let prefix = stream.strip_suffix("stream").unwrap().to_owned();
-        Self { server, store, prefix }
+        Self { server, store, told, prefix }
     }
 
     /// The key of this suffix.
@@ -150,6 +159,10 @@ impl<'s> Queue<'s> {
             }
             ("delayed", "zset") => all.delayed = self.members(key).await,
             ("jobs", "hash") => all.jobs = self.fields(key).await,
+            ("retrying", "set") => {
+                let members = self.run(&["SMEMBERS", key]).await;
+                all.retrying = members.array().iter().map(Reply::text).collect();
+            }
             ("settled", "hash") => all.settled = self.fields(key).await,
             ("unique", "hash") => all.unique = self.fields(key).await.into_keys().collect(),
             ("dlq", "stream") => {
@@ -172,8 +185,9 @@ impl<'s> Queue<'s> {
         let entries = self.run(&["XRANGE", key, "-", "+"]).await;
         let entry = |entry: &Reply| {
             let pairs = entry.array()[1].array().chunks_exact(2);
-            let fields: Vec<_> =
-                pairs.map(|pair| format!("{}={}", pair[0].text(), pair[1].text())).collect();
+            let fields: Vec<_> = pairs
+                .map(|pair| format!("{}={}", pair[0].text(), shown(pair[1].bytes())))
+                .collect();
             (entry.array()[0].text(), fields.join(" "))
         };
         entries.array().iter().map(entry).collect()
@@ -227,6 +241,16 @@ fn without_clock(fields: &str, now: i64) -> String {
         _ => word.to_owned(),
     };
     fields.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// A value as text, a due time behind it as `@` and the number.
+fn shown(value: &[u8]) -> String {
+    let is_text = |byte: &u8| (0x20..0x80).contains(byte) || byte.is_ascii_whitespace();
+    let end = value.iter().position(|byte| !is_text(byte)).unwrap_or(value.len());
+    match rmp::decode::read_int::<u64, _>(&mut &value[end..]) {
+        Ok(due_ms) => format!("{}@{due_ms}", String::from_utf8_lossy(&value[..end])),
+        Err(_) => String::from_utf8_lossy(value).into_owned(),
+    }
 }
 
 pub fn text(bytes: &Bytes) -> String {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::support::{Queue, done, failed, hopeless, job, unrun};
 use crate::job::{BackoffKind, BackoffSpec, JobRetryOverride};
-use crate::store::wire::{Record, decode_all};
+use crate::store::wire::{Item, Record, decode_all, with_due};
 use crate::store::{Due, Replay};
 
 const RECORDS: &str = include_str!("../../../../../tests/vectors/records.json");
@@ -44,8 +44,8 @@ fn retry(value: &Value) -> JobRetryOverride {
     }
 }
 
-fn record(value: &Value) -> Record {
-    Record {
+fn item(value: &Value) -> Item {
+    let record = Record {
         attempt: count(&value["attempt"]),
         lost: count(&value["lost"]),
         id: value["id"].as_str().unwrap().to_owned(),
@@ -54,7 +54,14 @@ fn record(value: &Value) -> Record {
         created_at_ms: value["created_at_ms"].as_u64().unwrap(),
         retry: value["retry"].as_object().map(|_| retry(&value["retry"])),
         unique: value["unique"].as_bool().unwrap(),
-    }
+    };
+    let raw = record.encode().into();
+    Item { record, raw, due_ms: value["due_ms"].as_u64() }
+}
+
+fn write(Item { record, due_ms, .. }: &Item) -> Bytes {
+    let bytes = record.encode();
+    due_ms.map_or_else(|| bytes.clone().into(), |due_ms| with_due(&bytes, due_ms))
 }
 
 #[test]
@@ -68,12 +75,22 @@ fn records_are_read_and_written_as_the_vectors_say() {
             invalid += 1;
             continue;
         }
-        let (read, slices): (Vec<_>, Vec<_>) = read.unwrap().into_iter().unzip();
-        let expected: Vec<_> = vector["records"].as_array().unwrap().iter().map(record).collect();
-        assert_eq!(read, expected, "{name}");
-        assert_eq!(slices.concat(), value, "{name}: the slices are the value");
-        let written: Vec<u8> = read.iter().flat_map(Record::encode).collect();
-        assert_eq!(written == value, vector["canonical"].as_bool().unwrap(), "{name}");
+        let read = read.unwrap();
+        let expected: Vec<_> = vector["records"].as_array().unwrap().iter().map(item).collect();
+        let meaning = |items: &[Item]| -> Vec<_> {
+            items.iter().map(|item| (item.record.clone(), item.due_ms)).collect()
+        };
+        assert_eq!(meaning(&read), meaning(&expected), "{name}");
+        let canonical = vector["canonical"].as_bool().unwrap();
+        let written: Vec<u8> = read.iter().flat_map(write).collect();
+        assert_eq!(written == value, canonical, "{name}");
+        if canonical {
+            assert_eq!(read, expected, "{name}: the slices are the records' bytes");
+        }
+        let slices: Vec<u8> = read.iter().flat_map(|item| item.raw.clone()).collect();
+        let again = decode_all(&slices.into()).unwrap().into_iter().map(|item| item.record);
+        let records: Vec<_> = read.into_iter().map(|item| item.record).collect();
+        assert_eq!(again.collect::<Vec<_>>(), records, "{name}: a slice is a record by itself");
         valid += 1;
     }
     assert!(valid >= 25 && invalid >= 25, "{valid} {invalid}");
