@@ -147,7 +147,9 @@ pub struct ConsumerConfig {
     pub settle_batch: usize,
     /// Dead jobs kept; the oldest go when there are more. Default 0: all are kept.
     pub dlq_max_stream_len: u64,
-    /// Whether this consumer may lead the promotion of delayed jobs. Default `true`.
+    /// Whether this consumer may lead the promotion of delayed jobs. Default `true`. The leader also
+    /// tells the metrics what the queue holds ([`MetricsSink::queue_counts`]): where no consumer
+    /// may lead and no [`Promoter`](crate::Promoter) runs, nobody does.
     pub delayed_enabled: bool,
     /// Due jobs moved in one script call, at most. Default 256.
     pub delayed_promote_batch: usize,

@@ -12,5 +12,8 @@ mod delivery;
 mod dlq;
 mod events;
 mod faults;
+mod lead;
 mod leases;
 mod shutdown;
+mod sinks;
+mod told;
