@@ -44,17 +44,16 @@ class Hub:
         set_log_level(min(logging.INFO, max(logger.getEffectiveLevel(), logging.DEBUG)))
         loop.add_reader(self._mailbox.fileno(), self._drain)
 
-    async def call(self, method: Callable[..., None], *args: object) -> Any:
-        """Call the engine and wait for its reply. A cancelled caller does not undo the call."""
-        ticket, reply = self._expect()
-        return await self._send(method, ticket, reply, args)
+    def call(self, method: Callable[..., None], *args: object) -> asyncio.Future[Any]:
+        """Call the engine; the future is its reply. Cancelling that does not undo the call."""
+        return self._send(next(self._tickets), method, args)
 
     async def subscribe(self, method: Callable[..., None], receiver: Receiver) -> int:
         """Call the engine, wait for its reply, and have jobs delivered from then on."""
-        ticket, reply = self._expect()
+        ticket = next(self._tickets)
         self._receivers[ticket] = receiver
         try:
-            await self._send(method, ticket, reply, ())
+            await self._send(ticket, method, ())
         except BaseException:
             self.unsubscribe(ticket)
             raise
@@ -64,31 +63,20 @@ class Hub:
         """Forget a receiver; jobs that still come for it go back."""
         self._receivers.pop(ticket, None)
 
-    def _expect(self) -> tuple[int, asyncio.Future[Any]]:
-        ticket, reply = next(self._tickets), self._loop.create_future()
-        self._replies[ticket] = reply
-        return ticket, reply
-
-    async def _send(
-        self,
-        method: Callable[..., None],
-        ticket: int,
-        reply: asyncio.Future[Any],
-        args: tuple[object, ...],
-    ) -> Any:
-        try:
-            method(self._mailbox, ticket, *args)
-            return await reply
-        finally:
-            self._replies.pop(ticket, None)
+    def _send(
+        self, ticket: int, method: Callable[..., None], args: tuple[object, ...]
+    ) -> asyncio.Future[Any]:
+        method(self._mailbox, ticket, *args)
+        reply = self._replies[ticket] = self._loop.create_future()
+        return reply
 
     def _drain(self) -> None:
         replies, batches, lines = self._mailbox.drain()
         for level, target, text in lines:
             logger.log(level, "%s", text, extra={"target": target})
         for ticket, value, error in replies:
-            reply = self._replies.get(ticket)
-            if reply is None or reply.done():
+            reply = self._replies.pop(ticket)
+            if reply.cancelled():
                 continue
             if error is None:
                 reply.set_result(value)
