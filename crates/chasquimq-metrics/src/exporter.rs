@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `/metrics` | the metrics, in Prometheus' text format |
 //! | `/livez` | 200 while the loops of all workers turn, else 503 |
-//! | `/readyz` | 200 while all workers claim jobs, and there is one, else 503 |
+//! | `/readyz` | 200 while all workers claim jobs and all inspectors count, and there is one, else 503 |
 //! | `/scale?queue=NAME` | `{"backlog":3,"oldest_age_s":1.5,"inflight":7}`, for autoscalers |
 //!
 //! Several workers of a process share one exporter. It installs no global recorder.
@@ -25,11 +25,13 @@ use crate::sink::{RecorderSink, SharedRecorder};
 
 mod address;
 mod http;
+mod inspector;
 mod probe;
 mod server;
 mod state;
 
 pub use address::ExporterError;
+pub use inspector::Inspector;
 pub use probe::{BoxError, Probe, Scale, ScaleFuture};
 
 use state::State;

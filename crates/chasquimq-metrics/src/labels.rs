@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chasquimq::{
     DlqRouted, JobOutcome, JobStarted, LeasesRenewed, LockOutcome, MetricsSink, PromoterTick,
-    ReaderBatch, RetryScheduled, TaskRestarted,
+    QueueCounts, ReaderBatch, RetryScheduled, TaskRestarted,
 };
 
 use crate::facade::MetricsFacadeSink;
@@ -80,7 +80,8 @@ macro_rules! hand_on {
             promoter_tick(PromoterTick), promoter_lock_outcome(LockOutcome),
             reader_batch(ReaderBatch), job_outcome(JobOutcome), retry_scheduled(RetryScheduled),
             dlq_routed(DlqRouted), job_started(JobStarted), leases_renewed(LeasesRenewed),
-            stale_settlements(u64), ghost_entries(u64), task_restarted(TaskRestarted)
+            stale_settlements(u64), ghost_entries(u64), task_restarted(TaskRestarted),
+            queue_counts(QueueCounts), events_dropped(u64)
         );
     };
     ([$($generics:tt)*] $sink:ty, $self:ident => $to:expr; $($method:ident($event:ty)),*) => {

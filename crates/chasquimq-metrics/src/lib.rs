@@ -6,11 +6,12 @@ mod facade;
 mod family;
 mod labels;
 pub mod names;
+mod queue;
 mod series;
 mod sink;
 
 #[cfg(feature = "exporter")]
-pub use exporter::{Exporter, ExporterError, Probe, Scale};
+pub use exporter::{Exporter, ExporterError, Inspector, Probe, Scale};
 pub use facade::MetricsFacadeSink;
 pub use labels::{LabelAware, Labeled, QueueLabeled};
 pub use names::{buckets, describe};

@@ -132,6 +132,14 @@ pub static JOB_QUEUE_WAIT: Metric = histogram(
     NAME,
     "From ready to start of a handler run, delay and backoff left out; not written when clocks disagree.",
 );
+/// Lateness of a job that had a time.
+pub static JOB_START_LATENESS: Metric = histogram(
+    "chasquimq_job_start_lateness_seconds",
+    Unit::Seconds,
+    WAITS,
+    NAME,
+    "From due to start of a delayed or retried job's run, promotion and wait together; not written when clocks disagree.",
+);
 /// Runs that returned a value.
 pub static JOBS_COMPLETED: Metric = counter(
     "chasquimq_jobs_completed_total",
@@ -240,13 +248,55 @@ pub static PROMOTER_LAST_TICK: Metric = gauge(
     Unit::Seconds,
     "When this promoter last ticked as leader, in seconds since the epoch; 0 if never.",
 );
+/// Ready.
+pub static QUEUE_READY: Metric = gauge(
+    "chasquimq_queue_ready_jobs",
+    Unit::Count,
+    "Entries of the queue that nobody was given yet, counted every 5 s by its leading promoter; 0 where it does not lead.",
+);
+/// Delivered.
+pub static QUEUE_INFLIGHT: Metric = gauge(
+    "chasquimq_queue_inflight_jobs",
+    Unit::Count,
+    "Entries of the queue delivered and not settled, of all workers, dead ones included; counted as ready ones are.",
+);
+/// Delayed.
+pub static QUEUE_DELAYED: Metric = gauge(
+    "chasquimq_queue_delayed_jobs",
+    Unit::Count,
+    "Jobs of the queue that wait for their time, retries left out; counted as ready ones are.",
+);
+/// Retrying.
+pub static QUEUE_RETRYING: Metric = gauge(
+    "chasquimq_queue_retrying_jobs",
+    Unit::Count,
+    "Jobs of the queue that wait for a retry; counted as ready ones are.",
+);
+/// Dead.
+pub static QUEUE_DEAD: Metric = gauge(
+    "chasquimq_queue_dead_jobs",
+    Unit::Count,
+    "Jobs in the dead-letter queue; counted as ready ones are.",
+);
+/// Oldest.
+pub static QUEUE_OLDEST_READY_AGE: Metric = gauge(
+    "chasquimq_queue_oldest_ready_age_seconds",
+    Unit::Seconds,
+    "For how long the oldest ready entry has been ready; 0 when none is; looked up as ready ones are counted.",
+);
+/// Events not written.
+pub static EVENTS_DROPPED: Metric = counter(
+    "chasquimq_events_dropped_total",
+    NONE,
+    "Events of settled jobs that could not be written to the events stream; their jobs are settled.",
+);
 /// Store commands.
 pub static STORE_COMMAND: Metric = histogram(
     "chasquimq_store_command_seconds",
     Unit::Seconds,
     ROUND_TRIPS,
     &["op"],
-    "Time of each command or script on the server, reply included.",
+    "Time of each verb of the store, reply or failure included; reads that wait for work are left out.",
 );
 /// Restarted tasks.
 pub static TASK_RESTARTS: Metric = counter(
@@ -277,6 +327,7 @@ pub static WORKERS_READY: Metric = gauge(
 pub static ALL: &[&Metric] = &[
     &JOBS_STARTED,
     &JOB_QUEUE_WAIT,
+    &JOB_START_LATENESS,
     &JOBS_COMPLETED,
     &JOBS_FAILED,
     &HANDLER_DURATION,
@@ -294,6 +345,13 @@ pub static ALL: &[&Metric] = &[
     &PROMOTER_LEADER,
     &PROMOTER_LEADER_CHANGES,
     &PROMOTER_LAST_TICK,
+    &QUEUE_READY,
+    &QUEUE_INFLIGHT,
+    &QUEUE_DELAYED,
+    &QUEUE_RETRYING,
+    &QUEUE_DEAD,
+    &QUEUE_OLDEST_READY_AGE,
+    &EVENTS_DROPPED,
     &STORE_COMMAND,
     &TASK_RESTARTS,
     &WORKERS,

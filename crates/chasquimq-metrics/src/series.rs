@@ -4,12 +4,13 @@ use std::sync::OnceLock;
 
 use chasquimq::{
     DlqReason, DlqRouted, JobOutcome, JobOutcomeKind, JobStarted, LeasesRenewed, PromoterTick,
-    ReaderBatch, RetryScheduled,
+    QueueCounts, ReaderBatch, RetryScheduled,
 };
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
 
 use crate::family::Family;
 use crate::names::{self, Metric};
+use crate::queue::QueueGauges;
 
 /// Reasons, operations and tasks are few and the engine's own; the bound is a safeguard.
 const MOST_OWN_VALUES: usize = 64;
@@ -64,14 +65,14 @@ impl Handle for Histogram {
 }
 
 /// A handle, registered when first used.
-struct Lazy<H> {
+pub(crate) struct Lazy<H> {
     metric: &'static Metric,
     own: Option<(&'static str, &'static str)>,
     handle: OnceLock<H>,
 }
 
 impl<H: Handle> Lazy<H> {
-    fn new(metric: &'static Metric) -> Self {
+    pub fn new(metric: &'static Metric) -> Self {
         Self { metric, own: None, handle: OnceLock::new() }
     }
 
@@ -79,7 +80,7 @@ impl<H: Handle> Lazy<H> {
         Self { metric, own: Some((key, value)), handle: OnceLock::new() }
     }
 
-    fn get(&self, scope: Scope<'_>) -> &H {
+    pub fn get(&self, scope: Scope<'_>) -> &H {
         self.handle.get_or_init(|| scope.register(self.metric, self.own.as_slice()))
     }
 }
@@ -117,6 +118,8 @@ pub(crate) struct Series {
     leader: Lazy<Gauge>,
     leader_changes: Lazy<Counter>,
     last_tick: Lazy<Gauge>,
+    queue: QueueGauges,
+    events_dropped: Lazy<Counter>,
     store_command: ByLabel<Histogram>,
     task_restarts: ByLabel<Counter>,
 }
@@ -138,6 +141,8 @@ impl Series {
             leader: Lazy::new(&names::PROMOTER_LEADER),
             leader_changes: Lazy::new(&names::PROMOTER_LEADER_CHANGES),
             last_tick: Lazy::new(&names::PROMOTER_LAST_TICK),
+            queue: QueueGauges::default(),
+            events_dropped: Lazy::new(&names::EVENTS_DROPPED),
             store_command: ByLabel::new(&names::STORE_COMMAND, "op"),
             task_restarts: ByLabel::new(&names::TASK_RESTARTS, "task"),
         }
@@ -157,9 +162,11 @@ impl Series {
         for gauge in [&self.depth, &self.oldest_lag, &self.leader, &self.last_tick] {
             gauge.get(scope);
         }
+        self.queue.register(scope);
         let (leases, leader) =
             ([&self.renewed, &self.lost], [&self.promoted, &self.leader_changes]);
-        let faults = [&self.reclaimed, &self.stale_settlements, &self.ghost_entries];
+        let faults =
+            [&self.reclaimed, &self.stale_settlements, &self.ghost_entries, &self.events_dropped];
         for counter in leases.into_iter().chain(leader).chain(faults) {
             counter.get(scope);
         }
@@ -170,6 +177,9 @@ impl Series {
             jobs.started.get(scope).increment(1);
             if let Some(wait) = event.queue_wait_us {
                 jobs.queue_wait.get(scope).record(wait as f64 / 1e6);
+            }
+            if let Some(lateness) = event.start_lateness_us {
+                jobs.start_lateness.get(scope).record(lateness as f64 / 1e6);
             }
         });
     }
@@ -235,6 +245,15 @@ impl Series {
         for gauge in [&self.leader, &self.depth, &self.oldest_lag] {
             gauge.get(scope).set(0.0);
         }
+        self.queue.set(scope, QueueCounts::default());
+    }
+
+    pub fn queue_counts(&self, scope: Scope<'_>, counts: QueueCounts) {
+        self.queue.set(scope, counts);
+    }
+
+    pub fn events_dropped(&self, scope: Scope<'_>, count: u64) {
+        self.events_dropped.get(scope).increment(count);
     }
 
     pub fn store_command(&self, scope: Scope<'_>, op: &str, seconds: f64) {
@@ -290,6 +309,7 @@ impl Named {
 struct JobSeries {
     started: Lazy<Counter>,
     queue_wait: Lazy<Histogram>,
+    start_lateness: Lazy<Histogram>,
     completed: Lazy<Counter>,
     errors: Lazy<Counter>,
     panics: Lazy<Counter>,
@@ -304,6 +324,7 @@ impl Default for JobSeries {
         Self {
             started: Lazy::new(&names::JOBS_STARTED),
             queue_wait: Lazy::new(&names::JOB_QUEUE_WAIT),
+            start_lateness: Lazy::new(&names::JOB_START_LATENESS),
             completed: Lazy::new(&names::JOBS_COMPLETED),
             errors: Lazy::labeled(&names::JOBS_FAILED, "kind", "error"),
             panics: Lazy::labeled(&names::JOBS_FAILED, "kind", "panic"),
@@ -320,7 +341,7 @@ impl JobSeries {
         for counter in [&self.started, &self.completed, &self.errors, &self.panics, &self.retries] {
             counter.get(scope);
         }
-        for histogram in [&self.queue_wait, &self.duration, &self.backoff] {
+        for histogram in [&self.queue_wait, &self.start_lateness, &self.duration, &self.backoff] {
             histogram.get(scope);
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chasquimq::{
     DlqRouted, JobOutcome, JobStarted, LeasesRenewed, LockOutcome, MetricsSink, PromoterTick,
-    ReaderBatch, RetryScheduled, TaskRestarted,
+    QueueCounts, ReaderBatch, RetryScheduled, TaskRestarted,
 };
 use metrics::{Label, Recorder};
 
@@ -177,6 +177,15 @@ impl MetricsSink for RecorderSink {
 
     fn task_restarted(&self, event: TaskRestarted) {
         self.write(|series, scope| series.task_restarted(scope, event.task));
+    }
+
+    fn queue_counts(&self, event: QueueCounts) {
+        self.leads.store(true, Ordering::Relaxed);
+        self.write(|series, scope| series.queue_counts(scope, event));
+    }
+
+    fn events_dropped(&self, count: u64) {
+        self.write(|series, scope| series.events_dropped(scope, count));
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use allocation_counter::measure;
 use chasquimq::{
     DlqReason, DlqRouted, JobOutcome, JobOutcomeKind, JobStarted, LeasesRenewed, LockOutcome,
-    MetricsSink, PromoterTick, ReaderBatch, RetryScheduled, TaskRestarted,
+    MetricsSink, PromoterTick, QueueCounts, ReaderBatch, RetryScheduled, TaskRestarted,
 };
 use chasquimq_metrics::{Labeled, MetricsFacadeSink, QueueLabeled};
 use metrics::{
@@ -48,7 +48,9 @@ fn tell(sink: &dyn MetricsSink, names: &[Arc<str>]) {
     sink.reader_batch(ReaderBatch { size: 5, reclaimed: 1 });
     for name in names {
         let name = || Arc::clone(name);
-        sink.job_started(JobStarted { attempt: 1, queue_wait_us: Some(9), name: name() });
+        let (queue_wait_us, start_lateness_us) = (Some(9), Some(9));
+        let started = JobStarted { attempt: 1, queue_wait_us, start_lateness_us, name: name() };
+        sink.job_started(started);
         for kind in [JobOutcomeKind::Ok, JobOutcomeKind::Err, JobOutcomeKind::Panic] {
             sink.job_outcome(JobOutcome { kind, attempt: 1, handler_duration_us: 9, name: name() });
         }
@@ -61,6 +63,8 @@ fn tell(sink: &dyn MetricsSink, names: &[Arc<str>]) {
     sink.ghost_entries(1);
     sink.store_command("settle", Duration::from_millis(2));
     sink.task_restarted(TaskRestarted { task: "reader" });
+    sink.queue_counts(QueueCounts { ready: 3, ..Default::default() });
+    sink.events_dropped(1);
     sink.promoter_lock_outcome(LockOutcome::Held);
 }
 

@@ -167,6 +167,12 @@ impl<T> Producer<T> {
         self.inner.store.cancel(ids).await
     }
 
+    /// The queue that it adds to.
+    #[must_use]
+    pub fn queue(&self) -> &str {
+        &self.inner.config.queue_name
+    }
+
     /// Closes the connection after the replies that are due.
     pub async fn shutdown(&self) {
         self.inner.store.close().await;

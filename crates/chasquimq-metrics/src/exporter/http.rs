@@ -28,11 +28,11 @@ pub(super) async fn respond<B>(request: &Request<B>, state: &State) -> Answer {
     }
     match request.uri().path() {
         "/metrics" => answer(StatusCode::OK, METRICS, state.render()),
-        "/livez" => health(state, "its loops stand still", Probe::live),
+        "/livez" => health(state, stuck, Probe::live),
         "/readyz" if state.probes().is_empty() => {
             text(StatusCode::SERVICE_UNAVAILABLE, "no worker runs in this process\n")
         }
-        "/readyz" => health(state, "it claims no jobs", Probe::ready),
+        "/readyz" => health(state, unready, Probe::ready),
         "/scale" => scale(state, request.uri().query().unwrap_or_default()).await,
         _ => text(
             StatusCode::NOT_FOUND,
@@ -41,18 +41,32 @@ pub(super) async fn respond<B>(request: &Request<B>, state: &State) -> Answer {
     }
 }
 
-/// 200, or 503 with a line for each worker that is not as it should be.
-fn health(state: &State, fault: &str, is_well: impl Fn(&dyn Probe) -> bool) -> Answer {
+/// 200, or 503 with a line for each probe that is not as it should be.
+fn health(
+    state: &State,
+    fault: impl Fn(&dyn Probe) -> String,
+    is_well: impl Fn(&dyn Probe) -> bool,
+) -> Answer {
     let probes = state.probes();
-    let faults: Vec<_> = probes
-        .iter()
-        .filter(|probe| !is_well(&***probe))
-        .map(|probe| format!("worker of queue {}: {fault}\n", probe.queue()))
-        .collect();
+    let probes = probes.iter().map(|probe| &**probe);
+    let faults: Vec<_> = probes.filter(|probe| !is_well(*probe)).map(fault).collect();
     if faults.is_empty() {
         text(StatusCode::OK, "ok\n")
     } else {
         text(StatusCode::SERVICE_UNAVAILABLE, faults.concat())
+    }
+}
+
+fn stuck(probe: &dyn Probe) -> String {
+    format!("worker of queue {}: its loops stand still\n", probe.queue())
+}
+
+fn unready(probe: &dyn Probe) -> String {
+    let queue = probe.queue();
+    if probe.is_worker() {
+        format!("worker of queue {queue}: it claims no jobs\n")
+    } else {
+        format!("queue {queue}: it cannot be counted\n")
     }
 }
 
@@ -64,7 +78,7 @@ async fn scale(state: &State, query: &str) -> Answer {
     let probes = state.probes();
     let Some(probe) = probes.iter().find(|probe| probe.queue() == queue) else {
         let known: Vec<_> = probes.iter().map(|probe| probe.queue()).collect();
-        let unknown = format!("no worker of queue {queue:?} runs here; there are {known:?}\n");
+        let unknown = format!("queue {queue:?} is not watched here; there are {known:?}\n");
         return text(StatusCode::NOT_FOUND, unknown);
     };
     match load(&**probe).await {

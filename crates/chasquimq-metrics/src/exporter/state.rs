@@ -83,7 +83,11 @@ impl State {
 
     fn count_workers(&self) {
         let probes = self.probes();
-        let asked: Vec<_> = probes.iter().map(|p| (p.queue(), p.live(), p.ready())).collect();
+        let asked: Vec<_> = probes
+            .iter()
+            .filter(|probe| probe.is_worker())
+            .map(|worker| (worker.queue(), worker.live(), worker.ready()))
+            .collect();
         let mut workers = self.workers();
         for (queue, _, _) in &asked {
             if !workers.gauges.contains_key(*queue) {

@@ -9,7 +9,7 @@ use chasquimq_metrics::names::{ALL, Kind, Metric};
 use crate::support::{recorder, samples, tell_everything};
 
 /// Series without the queue's label, and what they are after every event once.
-const SAMPLES: [(&str, f64); 24] = [
+const SAMPLES: [(&str, f64); 33] = [
     ("handler_duration_seconds_sum", 0.75),
     ("handler_duration_seconds_count", 3.0),
     ("retry_backoff_seconds_sum", 0.1),
@@ -27,6 +27,15 @@ const SAMPLES: [(&str, f64); 24] = [
     ("consumer_reclaimed_total", 1.0),
     ("jobs_started_total", 1.0),
     ("job_queue_wait_seconds_sum", 0.002),
+    ("job_start_lateness_seconds_sum", 0.003),
+    ("job_start_lateness_seconds_count", 1.0),
+    ("queue_ready_jobs", 11.0),
+    ("queue_inflight_jobs", 12.0),
+    ("queue_delayed_jobs", 13.0),
+    ("queue_retrying_jobs", 14.0),
+    ("queue_dead_jobs", 15.0),
+    ("queue_oldest_ready_age_seconds", 2.5),
+    ("events_dropped_total", 6.0),
     ("retries_scheduled_total", 1.0),
     ("lease_renewals_total{result=\"renewed\"}", 7.0),
     ("lease_renewals_total{result=\"lost\"}", 1.0),

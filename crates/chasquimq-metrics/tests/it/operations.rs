@@ -51,7 +51,7 @@ fn panels_have_a_title_a_unit_and_a_place_of_their_own() {
     let panels = dashboard["panels"].as_array().unwrap();
     let rows: Vec<_> = panels.iter().filter(|panel| panel["type"] == "row").collect();
     let titles: Vec<_> = rows.iter().map(|row| row["title"].as_str().unwrap()).collect();
-    assert_eq!(titles, ["Overview", "Workers", "Store"]);
+    assert_eq!(titles, ["Overview", "Queue", "Workers", "Store"]);
     let mut cells = BTreeSet::new();
     for panel in panels {
         let place = &panel["gridPos"];

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chasquimq::{
-    AddOptions, Consumer, ConsumerConfig, HandlerError, Job, Producer, ProducerConfig, RawJob,
-    RetryConfig,
+    AddOptions, BackoffSpec, Consumer, ConsumerConfig, HandlerError, Job, JobRetryOverride,
+    Producer, ProducerConfig, QueueCounts, RawJob, RetryConfig,
 };
 use chasquimq_metrics::Exporter;
 use chasquimq_testkit::{Server, eventually, shared_server, unique_queue};
@@ -22,6 +22,10 @@ use crate::operations::dashboard_expressions;
 use crate::support::{free_address, get};
 
 const JOBS: u64 = 10_000;
+/// Numbers of jobs that come behind them, to stand still: these wait an hour for a retry, …
+const FAIL_FOR_AN_HOUR: u64 = 100_000;
+/// … and these run until the test lets them go.
+const HANG: u64 = 200_000;
 const MOST_BYTES: usize = 1024;
 
 /// What a job does, by its number modulo 100.
@@ -34,11 +38,15 @@ enum Fate {
     GivesUp,
     Undecodable,
     Oversize,
+    FailsForAnHour,
+    Hangs,
 }
 
 impl Fate {
     fn of(number: u64) -> Self {
         match number % 100 {
+            _ if number >= HANG => Self::Hangs,
+            _ if number >= FAIL_FOR_AN_HOUR => Self::FailsForAnHour,
             0..5 => Self::FailsOnce,
             5..7 => Self::PanicsOnce,
             7 => Self::FailsAlways,
@@ -55,7 +63,13 @@ impl Fate {
             Self::Oversize => rmp_serde::to_vec(&"x".repeat(MOST_BYTES + 1)).unwrap(),
             _ => rmp_serde::to_vec(&number).unwrap(),
         };
-        RawJob { payload: payload.into(), options: AddOptions::new(), delay: None }
+        let hour = BackoffSpec::fixed(Duration::from_hours(1));
+        let retry = JobRetryOverride { max_attempts: None, backoff: Some(hour) };
+        let options = match self {
+            Self::FailsForAnHour => AddOptions::new().with_retry(retry),
+            _ => AddOptions::new(),
+        };
+        RawJob { payload: payload.into(), options, delay: None }
     }
 }
 
@@ -63,7 +77,7 @@ impl Fate {
 const RUNS: f64 = 8_900.0 + 2.0 * 500.0 + 2.0 * 200.0 + 3.0 * 100.0 + 100.0;
 
 /// What each metric is in the end, its series added up.
-const TOTALS: [(&str, f64); 21] = [
+const TOTALS: [(&str, f64); 23] = [
     ("jobs_completed_total", 9_600.0),
     ("jobs_failed_total{kind=\"error\"}", 500.0 + 300.0 + 100.0),
     ("jobs_failed_total{kind=\"panic\"}", 200.0),
@@ -81,6 +95,8 @@ const TOTALS: [(&str, f64); 21] = [
     ("promoter_leader", 1.0),
     ("promoter_leader_changes_total", 1.0),
     ("jobs_started_total", RUNS),
+    ("job_start_lateness_seconds_count", 900.0),
+    ("events_dropped_total", 0.0),
     ("handler_duration_seconds_count", RUNS),
     ("handler_duration_seconds_bucket{le=\"+Inf\"}", RUNS),
     ("consumer_reclaimed_total", 0.0),
@@ -92,14 +108,21 @@ async fn every_number_in_prometheus_is_the_true_one() {
     let (server, queue) = (shared_server().await, unique_queue("load"));
     let exporter = Exporter::start("127.0.0.9:0").await.unwrap();
     let prometheus = Prometheus::start(exporter.address()).await;
-    add_all(server, &queue).await;
+    let producer = add_all(server, &queue).await;
     let (runs, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+    let let_go = CancellationToken::new();
     let workers = [0; 2].map(|_| {
         let consumer = Consumer::new(server.url(), worker(&queue, &exporter));
-        let runs = Arc::clone(&runs);
+        let (runs, let_go) = (Arc::clone(&runs), let_go.clone());
         let handler = move |job: Job<u64>| {
             runs.fetch_add(1, Ordering::Relaxed);
-            async move { run(&job) }
+            let let_go = let_go.clone();
+            async move {
+                if Fate::of(job.payload) == Fate::Hangs {
+                    let_go.cancelled().await;
+                }
+                run(&job)
+            }
         };
         tokio::spawn(consumer.run(handler, stop.clone()))
     });
@@ -115,21 +138,63 @@ async fn every_number_in_prometheus_is_the_true_one() {
     for expression in dashboard_expressions() {
         prometheus.query(&expression).await;
     }
+    the_queue_s_gauges_are_true(&prometheus, &producer).await;
 
+    let_go.cancel();
     stop.cancel();
     for worker in workers {
         worker.await.unwrap().unwrap();
     }
 }
 
+/// Puts jobs into every state and looks whether Prometheus sees as many there as there are.
+async fn the_queue_s_gauges_are_true(prometheus: &Prometheus, producer: &Producer<u64>) {
+    let empty = QueueCounts { dead: 410, ..Default::default() };
+    gauges_become(prometheus, empty).await;
+    prometheus.becomes("chasquimq_queue_oldest_ready_age_seconds", 0.0).await;
+
+    let add = async |numbers: std::ops::Range<u64>| {
+        let jobs = numbers.map(|number| Fate::of(number).job(number)).collect();
+        producer.add_raw(jobs).await.unwrap();
+    };
+    add(FAIL_FOR_AN_HOUR..FAIL_FOR_AN_HOUR + 4).await;
+    producer.add_in_bulk(Duration::from_hours(1), (0..7).collect()).await.unwrap();
+    gauges_become(prometheus, QueueCounts { delayed: 7, retrying: 4, ..empty }).await;
+    add(HANG..HANG + 300).await;
+    // Two workers run 100 each and hold 25 ready.
+    let full = QueueCounts { ready: 50, in_flight: 250, delayed: 7, retrying: 4, ..empty };
+    gauges_become(prometheus, full).await;
+    let asked = producer.counts().await.unwrap();
+    assert_eq!(asked, QueueCounts { oldest_ready_age_ms: asked.oldest_ready_age_ms, ..full });
+    prometheus.becomes("chasquimq_queue_oldest_ready_age_seconds > bool 0", 1.0).await;
+    let age = prometheus.value("chasquimq_queue_oldest_ready_age_seconds").await;
+    let now = producer.counts().await.unwrap().oldest_ready_age_ms as f64 / 1e3;
+    assert!(now - 7.0 < age && age <= now, "at most one look and one scrape old: {age} {now}");
+}
+
+async fn gauges_become(prometheus: &Prometheus, counts: QueueCounts) {
+    let QueueCounts { ready, in_flight, delayed, retrying, dead, .. } = counts;
+    let gauges = [
+        ("ready", ready),
+        ("inflight", in_flight),
+        ("delayed", delayed),
+        ("retrying", retrying),
+        ("dead", dead),
+    ];
+    for (state, jobs) in gauges {
+        prometheus.becomes(&format!("chasquimq_queue_{state}_jobs"), jobs as f64).await;
+    }
+}
+
 /// The jobs, and ten entries that are none of ours.
-async fn add_all(server: &Server, queue: &str) {
+async fn add_all(server: &Server, queue: &str) -> Producer<u64> {
     let config = ProducerConfig { queue_name: queue.into(), ..Default::default() };
     let producer: Producer<u64> = Producer::connect(&server.url(), config).await.unwrap();
     producer.add_raw((0..JOBS).map(|number| Fate::of(number).job(number)).collect()).await.unwrap();
     for _ in 0..10 {
         server.command(&["XADD", &producer.stream_key(), "*", "foreign", "entry"]).await;
     }
+    producer
 }
 
 fn worker(queue: &str, exporter: &Exporter) -> ConsumerConfig {
@@ -155,7 +220,7 @@ fn run(job: &Job<u64>) -> Result<(), HandlerError> {
         Fate::PanicsOnce if job.attempt == 0 => {
             resume_unwind(Box::new("without the panic hook: as the test wants it"))
         }
-        Fate::FailsAlways => Err(HandlerError::new("always")),
+        Fate::FailsAlways | Fate::FailsForAnHour => Err(HandlerError::new("always")),
         Fate::GivesUp => Err(HandlerError::unrecoverable("for good")),
         Fate::Undecodable | Fate::Oversize => unreachable!("such a job never runs"),
         _ => Ok(()),

@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{get, recorder, samples};
+use crate::support::{COUNTS, get, recorder, samples};
 
 const TICK: PromoterTick = PromoterTick { promoted: 0, depth: 9, oldest_pending_lag_ms: 2000 };
 
@@ -26,13 +26,28 @@ fn who_does_not_lead_shows_nothing_of_the_queue() {
     assert_eq!(shows(), [0.0; 4], "a promoter that never led has lost nothing");
     sink.promoter_lock_outcome(LockOutcome::Acquired);
     sink.promoter_tick(TICK);
+    sink.queue_counts(COUNTS);
     assert_eq!(shows(), [1.0, 9.0, 2.0, 1.0]);
+    assert_eq!(counts(&handle), [11.0, 12.0, 13.0, 14.0, 15.0, 2.5]);
     sink.promoter_lock_outcome(LockOutcome::Held);
     assert_eq!(shows(), [0.0, 0.0, 0.0, 1.0]);
+    assert_eq!(counts(&handle), [0.0; 6]);
     sink.promoter_lock_outcome(LockOutcome::Acquired);
     sink.promoter_tick(TICK);
+    sink.queue_counts(COUNTS);
     drop(sink);
     assert_eq!(shows(), [0.0, 0.0, 0.0, 2.0], "a promoter that has ended leads no more");
+    assert_eq!(counts(&handle), [0.0; 6]);
+}
+
+/// The gauges of the queue.
+fn counts(handle: &PrometheusHandle) -> [f64; 6] {
+    let samples = samples(&handle.render());
+    let names = ["ready_jobs", "inflight_jobs", "delayed_jobs", "retrying_jobs", "dead_jobs"];
+    let [ready, inflight, delayed, retrying, dead] =
+        names.map(|name| samples[&format!("chasquimq_queue_{name}")]);
+    let age = samples["chasquimq_queue_oldest_ready_age_seconds"];
+    [ready, inflight, delayed, retrying, dead, age]
 }
 
 /// Leader, depth, lag, changes.
@@ -76,10 +91,15 @@ async fn when_the_leader_is_killed_the_other_worker_takes_over_and_tells_the_sam
     becomes(&first, leads).await;
     let (second, _worker) = start(&server.url(), &queue);
     becomes(&second, [0.0; 4]).await;
+    let holds = [0.0, 0.0, 3.0, 0.0, 0.0, 0.0];
+    counts_become(&first, holds).await;
+    assert_eq!(counts(&second), [0.0; 6], "one worker counts for all");
     killed.abort();
     becomes(&second, leads).await;
+    counts_become(&second, holds).await;
     // The killed one's sink went with it: added up, there is one leader and one depth.
     becomes(&first, [0.0, 0.0, 0.0, 1.0]).await;
+    assert_eq!(counts(&first), [0.0; 6]);
 }
 
 fn start(url: &str, queue: &str) -> (PrometheusHandle, JoinHandle<()>) {
@@ -102,4 +122,9 @@ fn start(url: &str, queue: &str) -> (PrometheusHandle, JoinHandle<()>) {
 async fn becomes(handle: &PrometheusHandle, expected: [f64; 4]) {
     let what = format!("promoter gauges {expected:?}");
     eventually(&what, Duration::from_secs(20), async || shows(handle, "") == expected).await;
+}
+
+async fn counts_become(handle: &PrometheusHandle, expected: [f64; 6]) {
+    let what = format!("queue gauges {expected:?}");
+    eventually(&what, Duration::from_secs(20), async || counts(handle) == expected).await;
 }

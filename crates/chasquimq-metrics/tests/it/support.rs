@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chasquimq::{
     DlqReason, DlqRouted, JobOutcome, JobOutcomeKind, JobStarted, LeasesRenewed, LockOutcome,
-    MetricsSink, PromoterTick, ReaderBatch, RetryScheduled, TaskRestarted,
+    MetricsSink, PromoterTick, QueueCounts, ReaderBatch, RetryScheduled, TaskRestarted,
 };
 use chasquimq_metrics::{RecorderSink, buckets};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -25,13 +25,25 @@ pub fn recorder() -> (RecorderSink, PrometheusHandle) {
     (RecorderSink::new(Arc::new(recorder)), handle)
 }
 
+/// Every number its own.
+pub const COUNTS: QueueCounts = QueueCounts {
+    ready: 11,
+    in_flight: 12,
+    delayed: 13,
+    retrying: 14,
+    dead: 15,
+    oldest_ready_age_ms: 2500,
+};
+
 /// Every event once.
 pub fn tell_everything(sink: &dyn MetricsSink) {
     let name: Arc<str> = "greet".into();
     sink.promoter_lock_outcome(LockOutcome::Acquired);
     sink.promoter_tick(PromoterTick { promoted: 2, depth: 3, oldest_pending_lag_ms: 1500 });
     sink.reader_batch(ReaderBatch { size: 5, reclaimed: 1 });
-    sink.job_started(JobStarted { attempt: 1, queue_wait_us: Some(2000), name: name.clone() });
+    let (queue_wait_us, start_lateness_us) = (Some(2000), Some(3000));
+    let started = JobStarted { attempt: 1, queue_wait_us, start_lateness_us, name: name.clone() };
+    sink.job_started(started);
     for kind in [JobOutcomeKind::Ok, JobOutcomeKind::Err, JobOutcomeKind::Panic] {
         let handler_duration_us = 250_000;
         sink.job_outcome(JobOutcome { kind, attempt: 1, handler_duration_us, name: name.clone() });
@@ -43,6 +55,8 @@ pub fn tell_everything(sink: &dyn MetricsSink) {
     sink.ghost_entries(1);
     sink.store_command("settle", Duration::from_millis(2));
     sink.task_restarted(TaskRestarted { task: "reader" });
+    sink.queue_counts(COUNTS);
+    sink.events_dropped(6);
 }
 
 /// Samples of a text exposition: `name{label="value",…}`, labels sorted, to value.
