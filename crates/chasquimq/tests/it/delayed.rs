@@ -27,7 +27,7 @@ async fn a_short_delay_stays_short_on_an_idle_queue() {
 async fn a_time_in_the_past_is_now() {
     let (server, queue) = (shared_server().await, unique_queue("past"));
     let producer = producer(server, &queue).await;
-    producer.add_at(SystemTime::now() - Duration::from_secs(60), 1).await.unwrap();
+    producer.add_at(SystemTime::now() - Duration::from_mins(1), 1).await.unwrap();
     producer.add_in(Duration::ZERO, 2).await.unwrap();
     assert_eq!(server.command(&["XLEN", &key(&queue, "stream")]).await.int(), 2);
 }
@@ -36,7 +36,7 @@ async fn a_time_in_the_past_is_now() {
 async fn a_delay_beyond_the_limit_is_refused_and_nothing_is_stored() {
     let (server, queue) = (shared_server().await, unique_queue("far"));
     let producer = producer(server, &queue).await;
-    let error = producer.add_in(Duration::from_secs(31 * 86_400), 1).await.unwrap_err();
+    let error = producer.add_in(Duration::from_hours(744), 1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("max_delay_secs"), "{error}");
     assert_eq!(server.command(&["ZCARD", &key(&queue, "delayed")]).await.int(), 0);
@@ -46,7 +46,7 @@ async fn a_delay_beyond_the_limit_is_refused_and_nothing_is_stored() {
 async fn delayed_and_retrying_jobs_are_cancelled_by_their_id() {
     let (server, queue) = (shared_server().await, unique_queue("cancel"));
     let producer = producer(server, &queue).await;
-    let delayed = producer.add_in(Duration::from_secs(60), 1).await.unwrap();
+    let delayed = producer.add_in(Duration::from_mins(1), 1).await.unwrap();
     let retrying = producer.add(2).await.unwrap();
     let mut config = config(&queue);
     config.retry.initial_backoff_ms = 60_000;

@@ -84,7 +84,8 @@ async fn what_is_no_job_is_kept_whole_and_never_pending() {
     assert_eq!(reasons, ["decode_failed", "malformed"]);
     assert_eq!(&dead[0].payload[..], b"\x01\x02");
     let raw = server.command(&["XRANGE", &key(&queue, "dlq"), "-", "+"]).await;
-    let fields: Vec<String> = raw.array()[1].array()[1].array().iter().map(|f| f.text()).collect();
+    let fields: Vec<String> =
+        raw.array()[1].array()[1].array().iter().map(chasquimq_testkit::Reply::text).collect();
     assert!(
         fields.ends_with(&["reason".into(), "mine".into(), "x".into(), "1".into()]),
         "{fields:?}"

@@ -57,7 +57,7 @@ async fn a_job_s_life_is_told_in_order_with_its_fields() {
     worker.finish().await;
     assert_eq!(producer.replay_dlq(1).await.unwrap(), 1);
     assert_eq!(names(&take(&mut tail, 1).await), ["replayed"]);
-    let later = producer.add_in(Duration::from_secs(60), 2).await.unwrap();
+    let later = producer.add_in(Duration::from_mins(1), 2).await.unwrap();
     producer.cancel_delayed(&later).await.unwrap();
     assert_eq!(names(&take(&mut tail, 2).await), ["delayed", "cancelled"]);
 }
@@ -102,10 +102,10 @@ async fn two_listeners_miss_nothing_over_a_cut_and_a_restart() {
 async fn a_listener_that_falls_behind_is_told_of_the_gap() {
     let (server, queue) = (shared_server().await, unique_queue("gap"));
     let producer = producer(server, &queue).await;
-    producer.add_in_bulk(Duration::from_secs(60), (0..10).collect()).await.unwrap();
+    producer.add_in_bulk(Duration::from_mins(1), (0..10).collect()).await.unwrap();
     let mut tail = follow(&server.url(), &queue, From::Beginning).await;
     let last = take(&mut tail, 10).await.pop().unwrap();
-    producer.add_in_bulk(Duration::from_secs(60), (0..10).collect()).await.unwrap();
+    producer.add_in_bulk(Duration::from_mins(1), (0..10).collect()).await.unwrap();
     server.command(&["XTRIM", &key(&queue, "events"), "MAXLEN", "3"]).await;
     let mut late = follow(&server.url(), &queue, From::After(last.id.clone())).await;
     let first = tokio::time::timeout(Duration::from_secs(5), late.next()).await.unwrap().unwrap();

@@ -1,6 +1,7 @@
 //! The engine on real servers: one binary, one file a behaviour.
 //!
 //! Which server is chosen by `CHASQUIMQ_TEST_SERVER`; see `chasquimq-testkit`.
+#![expect(clippy::unwrap_used, reason = "a test has nothing better to do with an error")]
 
 mod support;
 
@@ -11,6 +12,7 @@ mod delayed;
 mod delivery;
 mod dlq;
 mod events;
+mod example;
 mod faults;
 mod lead;
 mod leases;

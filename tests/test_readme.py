@@ -1,0 +1,24 @@
+"""The README's examples run as printed."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from support.server import Server
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_python_example_runs(own_server: Server) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", example],
+        env={**os.environ, "CHASQUIMQ_URL": own_server.url},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["Hello, Ada! (run 1)", "Hello, Grace! (run 1)"]
