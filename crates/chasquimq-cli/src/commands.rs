@@ -4,6 +4,8 @@ mod demo;
 mod dlq;
 mod embedded;
 mod events;
+mod exporter;
+mod inspect;
 
 use std::process::ExitCode;
 
@@ -18,8 +20,12 @@ pub(crate) enum Command {
     Embedded(embedded::Args),
     /// Follow what happens to the jobs of a queue.
     Events(events::Args),
+    /// Count what a queue holds.
+    Inspect(inspect::Args),
     /// Look at dead jobs, and send them back.
     Dlq(dlq::Args),
+    /// Show the metrics of queues over HTTP, for Prometheus and autoscalers, without a worker.
+    Exporter(exporter::Args),
 }
 
 impl Command {
@@ -29,7 +35,9 @@ impl Command {
             Self::Demo(args) => demo::run(&args, host),
             Self::Embedded(args) => embedded::run(args, host, ui),
             Self::Events(args) => events::run(&args, host, ui),
+            Self::Inspect(args) => inspect::run(&args, host, ui),
             Self::Dlq(args) => dlq::run(args, host, ui),
+            Self::Exporter(args) => exporter::run(&args, host, ui),
         }
     }
 }
