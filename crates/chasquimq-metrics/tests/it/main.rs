@@ -8,6 +8,7 @@ mod exporter;
 mod labels;
 mod names;
 mod operations;
+mod page;
 mod probes;
 mod prometheus;
 mod promoter;
