@@ -19,8 +19,8 @@
 //! ```
 //!
 //! Behind a record may stand a uint: when the job was due, in ms since the epoch by the server's
-//! clock. The promoter writes it, and it is no part of the record: one that is delayed again, or
-//! dies, leaves it behind.
+//! clock. The promoter writes it, and it is no part of the record: a job that is delayed again or
+//! dies leaves it behind, one that is handed back unrun keeps it.
 //!
 //! The counters stand in front so that a retry replaces them and copies the rest unread
 //! ([`with_counts`]). Every length is checked against what is there before anything is taken.
