@@ -44,4 +44,5 @@ while i <= #ARGV do
   reply[#reply + 1] = bury(i, raw)
   i = i + 12 + raw
 end
+remove_through()
 return with_dropped(reply)

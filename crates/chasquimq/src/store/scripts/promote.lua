@@ -15,27 +15,44 @@ local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', n
   'LIMIT', 0, ARGV[3])
 local some_retry = redis.call('EXISTS', KEYS[6]) == 1
 local promoted, ghosts, fault = 0, 0, ''
-for i = 1, #due, 2 do
-  local id = due[i]
-  local record = redis.call('HGET', KEYS[3], id)
-  if record then
-    -- The due time stands behind the record, as a msgpack uint: who starts the job knows how late it is.
-    local due_ms = cmsgpack.pack(math.max(0, math.floor(tonumber(due[i + 1]))))
-    local ok = redis.pcall('XADD', KEYS[4], '*', 'j', record .. due_ms)
-    if type(ok) == 'table' and ok.err then
-      fault = ok.err
-      break
-    end
-    promoted = promoted + 1
-    if cap ~= '0' then
-      redis.pcall('XADD', KEYS[5], 'MAXLEN', '~', cap, '*', 'e', 'promoted', 'id', id, 'n', '')
-    end
-  else
-    ghosts = ghosts + 1
+
+local function ready(id, record, due_at)
+  -- The due time stands behind the record, as a msgpack uint: who starts the job knows how late it is.
+  local due_ms = cmsgpack.pack(math.max(0, math.floor(tonumber(due_at))))
+  local ok = redis.pcall('XADD', KEYS[4], '*', 'j', record .. due_ms)
+  if type(ok) == 'table' and ok.err then return ok.err end
+  promoted = promoted + 1
+  if cap ~= '0' then
+    redis.pcall('XADD', KEYS[5], 'MAXLEN', '~', cap, '*', 'e', 'promoted', 'id', id, 'n', '')
   end
-  redis.call('ZREM', KEYS[2], id)
-  redis.call('HDEL', KEYS[3], id)
-  if some_retry then redis.pcall('SREM', KEYS[6], id) end
+end
+
+local function leave(ids)
+  if #ids == 0 then return end
+  redis.call('ZREM', KEYS[2], unpack(ids))
+  redis.call('HDEL', KEYS[3], unpack(ids))
+  if some_retry then redis.pcall('SREM', KEYS[6], unpack(ids)) end
+end
+
+-- Moves so many at a time that they can be arguments of one call.
+for first = 1, #due, 1000 do
+  local ids, moved = {}, {}
+  for i = first, math.min(first + 998, #due - 1), 2 do ids[#ids + 1] = due[i] end
+  for n, id in ipairs(ids) do
+    local record = redis.call('HGET', KEYS[3], id)
+    if record then
+      local failed = ready(id, record, due[first + n * 2 - 1])
+      if failed then
+        fault = failed
+        break
+      end
+    else
+      ghosts = ghosts + 1
+    end
+    moved[n] = id
+  end
+  leave(moved)
+  if fault ~= '' then break end
 end
 local next_due = tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2])
 local lag, wait = 0, -1

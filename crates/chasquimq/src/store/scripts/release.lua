@@ -27,4 +27,5 @@ while i <= #ARGV do
   reply[#reply + 1] = release(i, jobs)
   i = i + 4 + jobs * 3
 end
+remove_through()
 return with_dropped(reply)

@@ -27,12 +27,20 @@ local function is_through(map)
   return not string.find(map, '0', 1, true)
 end
 
--- Keeps what is settled of an entry; acknowledges and deletes the entry that is through.
+local through = {}
+
+-- Keeps what is settled of an entry; an entry that is through waits for remove_through.
 local function settle(id, map)
   if not is_through(map) then return redis.call('HSET', settled, id, map) end
-  redis.call('XACK', stream, group, id)
-  redis.call('XDEL', stream, id)
+  through[#through + 1] = id
   if #map > 1 then redis.call('HDEL', settled, id) end
+end
+
+-- Acknowledges and deletes the entries that are through: the last step, after every new place is written.
+local function remove_through()
+  if #through == 0 then return end
+  redis.call('XACK', stream, group, unpack(through))
+  redis.call('XDEL', stream, unpack(through))
 end
 
 -- The error text of a pcall's reply, or nil.
