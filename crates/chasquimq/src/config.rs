@@ -143,7 +143,7 @@ pub struct ConsumerConfig {
     pub job_timeout: Option<Duration>,
     /// How long shutdown lets running jobs finish, in seconds. Default 30.
     pub shutdown_deadline_secs: u64,
-    /// Jobs whose endings are stored in one round trip, at most. Default 512.
+    /// Jobs whose endings are stored in one round trip, at most 1,000. Default 512.
     pub settle_batch: usize,
     /// Dead jobs kept; the oldest go when there are more. Default 0: all are kept.
     pub dlq_max_stream_len: u64,
@@ -232,6 +232,7 @@ impl ConsumerConfig {
         at_least("max_attempts", self.max_attempts.into(), 1)?;
         at_least("max_lost", self.max_lost.into(), 1)?;
         at_least("settle_batch", self.settle_batch as u64, 1)?;
+        at_most("settle_batch", self.settle_batch as u64, 1000)?;
         at_least("delayed_promote_batch", self.delayed_promote_batch as u64, 1)?;
         at_least("delayed_lock_ttl_secs", self.delayed_lock_ttl_secs, 1)
     }
@@ -282,6 +283,13 @@ impl PromoterConfig {
 fn at_least(field: &'static str, value: u64, least: u64) -> Result<()> {
     if value < least {
         return Err(Error::config(format!("{field} is {value}; it must be at least {least}")));
+    }
+    Ok(())
+}
+
+fn at_most(field: &'static str, value: u64, most: u64) -> Result<()> {
+    if value > most {
+        return Err(Error::config(format!("{field} is {value}; it must be at most {most}")));
     }
     Ok(())
 }

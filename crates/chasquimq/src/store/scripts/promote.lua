@@ -38,10 +38,10 @@ end
 for first = 1, #due, 1000 do
   local ids, moved = {}, {}
   for i = first, math.min(first + 998, #due - 1), 2 do ids[#ids + 1] = due[i] end
+  local records = redis.call('HMGET', KEYS[3], unpack(ids))
   for n, id in ipairs(ids) do
-    local record = redis.call('HGET', KEYS[3], id)
-    if record then
-      local failed = ready(id, record, due[first + n * 2 - 1])
+    if records[n] then
+      local failed = ready(id, records[n], due[first + n * 2 - 1])
       if failed then
         fault = failed
         break

@@ -7,33 +7,42 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before = tonumber((redis.pcall('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES'))[2])
-local reply, earliest = {0}, nil
+local reply, accepted, earliest = {0}, {}, nil
 
-local function write(id, record, due)
-  local fault = failure(redis.pcall('HSET', KEYS[5], id, record))
+-- Whether the job is this consumer's to settle; then it waits to be written with the others.
+local function accept(i)
+  local id, total, index = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  if not owned(id) or is_settled(bitmap(id, total), index) then return end
+  local due = now + tonumber(ARGV[i + 6])
+  earliest = math.min(earliest or due, due)
+  accepted[#accepted + 1] = {at = i, slot = #reply, due = string.format('%.0f', due)}
+end
+
+-- Writes all accepted jobs, or none: the error text.
+local function write()
+  local records, times, ids = {}, {}, {}
+  for n, job in ipairs(accepted) do
+    local id = ARGV[job.at + 3]
+    ids[n] = id
+    records[2 * n - 1], records[2 * n] = id, ARGV[job.at + 5]
+    times[2 * n - 1], times[2 * n] = job.due, id
+  end
+  local fault = failure(redis.pcall('HSET', KEYS[5], unpack(records)))
   if fault then return fault end
-  fault = failure(redis.pcall('ZADD', KEYS[4], string.format('%.0f', due), id))
-  if fault then redis.call('HDEL', KEYS[5], id) end
+  fault = failure(redis.pcall('ZADD', KEYS[4], unpack(times)))
+  if fault then redis.call('HDEL', KEYS[5], unpack(ids)) end
+  if not fault then redis.pcall('SADD', KEYS[6], unpack(ids)) end -- only counted: no reason to fail
   return fault
 end
 
-local function retry(i)
+local function finish(i)
   local id, total, index = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  if not owned(id) then return 0 end
-  local map = bitmap(id, total)
-  if is_settled(map, index) then return 0 end
-  local due = now + tonumber(ARGV[i + 6])
-  local fault = write(ARGV[i + 3], ARGV[i + 5], due)
-  if fault then return fault end
-  redis.pcall('SADD', KEYS[6], ARGV[i + 3]) -- only counted: no reason to fail
-  settle(id, mark(map, index))
-  earliest = math.min(earliest or due, due)
+  settle(id, mark(bitmap(id, total), index))
   tell('failed', 'id', ARGV[i + 3], 'n', ARGV[i + 4], 'attempt', ARGV[i + 7],
     'duration_us', ARGV[i + 8], 'reason', ARGV[i + 9])
   tell('retry-scheduled', 'id', ARGV[i + 3], 'n', ARGV[i + 4],
     'attempt', string.format('%.0f', ARGV[i + 7] + 1), 'backoff_ms', ARGV[i + 6])
   reply[1] = reply[1] + 1
-  return 1
 end
 
 -- Small hashes, sets and sorted sets are lists that every look-up scans. One value of more than 64
@@ -50,9 +59,18 @@ local function spread()
   redis.pcall('SREM', KEYS[6], long)
 end
 
+for i = 5, #ARGV, 10 do
+  reply[#reply + 1] = 0
+  accept(i)
+end
+if #accepted == 0 then return reply end
 spread()
-for i = 5, #ARGV, 10 do reply[#reply + 1] = retry(i) end
-if earliest and (not before or earliest < before) then
+local fault = write()
+for _, job in ipairs(accepted) do
+  reply[job.slot] = fault or 1
+  if not fault then finish(job.at) end
+end
+if not fault and (not before or earliest < before) then
   redis.pcall('PUBLISH', ARGV[4], string.format('%.0f', earliest))
 end
 remove_through()

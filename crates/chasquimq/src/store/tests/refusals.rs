@@ -149,7 +149,7 @@ async fn capabilities_are_those_of_the_server() {
 const RIGHTS: &str = "+hello +eval +evalsha +client|unblock +client|id +ping +subscribe \
     +xadd +xread +xreadgroup +xautoclaim +xclaim +xpending +xack +xdel +xrange +xlen +xtrim \
     +xgroup|create +xgroup|delconsumer +xinfo|groups +time +publish +exists +get +set +del +pttl \
-    +hset +hget +hdel +hsetnx +hlen +zadd +zrem +zrange +zrangebyscore +zscore +zcard \
+    +hset +hget +hmget +hdel +hsetnx +hlen +zadd +zrem +zrange +zrangebyscore +zscore +zcard \
     +sadd +srem +scard";
 
 #[tokio::test]
