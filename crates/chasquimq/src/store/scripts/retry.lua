@@ -12,10 +12,10 @@ local reply, accepted, earliest = {0}, {}, nil
 -- Whether the job is this consumer's to settle; then it waits to be written with the others.
 local function accept(i)
   local id, total, index = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  if not owned(id) or is_settled(bitmap(id, total), index) then return end
+  if not owned(id) or total > 1 and is_settled(bitmap(id, total), index) then return end
   local due = now + tonumber(ARGV[i + 6])
   earliest = math.min(earliest or due, due)
-  accepted[#accepted + 1] = {at = i, slot = #reply, due = string.format('%.0f', due)}
+  accepted[#accepted + 1] = {at = i, slot = #reply, due = due}
 end
 
 -- Writes all accepted jobs, or none: the error text.
@@ -37,7 +37,7 @@ end
 
 local function finish(i)
   local id, total, index = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  settle(id, mark(bitmap(id, total), index))
+  settle(id, total > 1 and mark(bitmap(id, total), index) or '1')
   tell('failed', 'id', ARGV[i + 3], 'n', ARGV[i + 4], 'attempt', ARGV[i + 7],
     'duration_us', ARGV[i + 8], 'reason', ARGV[i + 9])
   tell('retry-scheduled', 'id', ARGV[i + 3], 'n', ARGV[i + 4],
