@@ -22,3 +22,11 @@ def test_the_python_example_runs(own_server: Server) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["Hello, Ada! (run 1)", "Hello, Grace! (run 1)"]
+
+
+def test_every_figure_comes_from_the_results() -> None:
+    results = (README.parent / "benches" / "results" / "engine.md").read_text()
+    table = README.read_text().partition("## Figures")[2].partition("## Servers")[0]
+    figures = re.findall(r"\d[\d,]*\.\d+|\d+,\d{3}(?! \|)", table.partition("|---|")[2])
+    assert len(figures) > 10
+    assert [figure for figure in figures if f" {figure} " not in results] == []
