@@ -48,7 +48,7 @@ pub enum BackoffKind {
     Exponential,
 }
 
-/// A backoff rule: see [`crate::retry`] for the formula.
+/// A backoff rule: `min(delay × multiplier^(failures − 1), max) + jitter × random`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackoffSpec {
     /// Fixed or exponential.
