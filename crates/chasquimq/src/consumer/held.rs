@@ -252,18 +252,30 @@ impl Hold {
         Some(entry)
     }
 
-    /// Entries whose lease is at least so old.
+    /// Entries whose lease is at least so old. One whose jobs are all gone unsettled, which takes a
+    /// panic of the engine, is held no longer: its lease runs out and its jobs come back.
     pub fn leases_older_than(&self, age: Duration) -> Vec<Arc<Entry>> {
         let limit = self.clock_ms().saturating_sub(age.as_millis() as u64);
-        let entries = lock(&self.entries);
+        let mut entries = lock(&self.entries);
+        entries.retain(|_, entry| Arc::strong_count(entry) > 1);
         let old = |entry: &&Arc<Entry>| entry.leased_ms.load(Ordering::Relaxed) <= limit;
         entries.values().filter(old).cloned().collect()
     }
 
     /// Whether the local clock says that nobody else can have claimed the entry.
     pub fn is_fresh(&self, entry: &Entry, lease: Duration) -> bool {
-        let age = self.clock_ms().saturating_sub(entry.leased_ms.load(Ordering::Relaxed));
-        !entry.is_lost() && u128::from(age) * 2 < lease.as_millis()
+        !entry.is_lost() && self.age_ms(entry) * 2 < lease.as_millis()
+    }
+
+    /// Whether another consumer can have claimed the entry by now. The local clock has run since
+    /// before the server's: an entry that is younger and yet not this consumer's has been settled,
+    /// by a settlement whose reply was lost.
+    pub fn may_be_lost(&self, entry: &Entry, lease: Duration) -> bool {
+        self.age_ms(entry) >= lease.as_millis()
+    }
+
+    fn age_ms(&self, entry: &Entry) -> u128 {
+        self.clock_ms().saturating_sub(entry.leased_ms.load(Ordering::Relaxed)).into()
     }
 
     pub fn renewed(entry: &Entry, now_ms: u64) {
@@ -273,11 +285,19 @@ impl Hold {
     /// Another consumer has the entry: it is no longer renewed, and its endings are checked.
     /// `false` when it was settled meanwhile, which looks the same to a renewal.
     pub fn lost(&self, entry: &Entry) -> bool {
-        let held = lock(&self.entries).remove(&entry.id).is_some();
+        let held = self.let_go(entry);
         if held {
             entry.lost.store(true, Ordering::Relaxed);
         }
         held
+    }
+
+    /// Holds the entry no longer, unless it is another lease of the same id that is held.
+    fn let_go(&self, entry: &Entry) -> bool {
+        let mut entries = lock(&self.entries);
+        let same =
+            entries.get(&entry.id).is_some_and(|held| std::ptr::eq(&raw const **held, entry));
+        same && entries.remove(&entry.id).is_some()
     }
 
     /// Takes deliveries in.
@@ -336,9 +356,10 @@ impl Hold {
         let before = queue.len();
         queue.extend(endings.into_iter().filter(|ending| ending.parts.is_some()));
         let count = queue.len() - before;
-        drop(queue);
+        // Counted before the settler can see them, and count them off.
         self.unsettled.fetch_add(count, Ordering::AcqRel);
         self.running.fetch_sub(count, Ordering::AcqRel);
+        drop(queue);
         self.ended.notify_one();
         self.freed.notify_waiters();
     }
@@ -361,7 +382,7 @@ impl Hold {
     /// A job is settled for good, stored or stale.
     pub fn settled(&self, entry: &Entry) {
         if entry.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            lock(&self.entries).remove(&entry.id);
+            self.let_go(entry);
         }
         self.unsettled.fetch_sub(1, Ordering::AcqRel);
         self.freed.notify_waiters();
@@ -383,4 +404,46 @@ impl Hold {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    fn hold() -> Hold {
+        Hold::new(10, 10)
+    }
+
+    #[test]
+    fn an_entry_is_renewed_while_a_job_of_it_lives_and_forgotten_when_all_are_gone() {
+        let (hold, id) = (hold(), Bytes::from_static(b"1-1"));
+        let entry = hold.lease(&id, 1, 1, 0).unwrap();
+        assert_eq!(hold.leases_older_than(Duration::ZERO).len(), 1);
+        assert!(hold.lease(&id, 1, 1, 0).is_none(), "its job still runs here");
+        drop(entry);
+        assert!(hold.leases_older_than(Duration::ZERO).is_empty());
+        assert!(hold.lease(&id, 1, 1, 0).is_some(), "it may be delivered anew");
+    }
+
+    #[test]
+    fn a_lost_lease_does_not_end_a_later_one_of_the_same_entry() {
+        let (hold, id) = (hold(), Bytes::from_static(b"1-1"));
+        let lost = hold.lease(&id, 1, 1, 0).unwrap();
+        assert!(hold.lost(&lost));
+        let again = hold.lease(&id, 1, 1, 0).unwrap();
+        hold.unsettled.store(1, Ordering::Relaxed);
+        hold.settled(&lost);
+        assert!(hold.lease(&id, 1, 1, 0).is_none(), "the later lease is still held");
+        assert!(!hold.lost(&lost) && hold.lost(&again));
+    }
+
+    #[test]
+    fn nobody_else_can_have_an_entry_before_a_lease_has_passed() {
+        let hold = hold();
+        let entry = hold.lease(&Bytes::from_static(b"1-1"), 1, 1, hold.clock_ms()).unwrap();
+        assert!(!hold.may_be_lost(&entry, LEASE) && hold.is_fresh(&entry, LEASE));
+        assert!(hold.may_be_lost(&entry, Duration::ZERO));
+    }
 }

@@ -29,11 +29,12 @@ async fn renew(shared: &Shared, due: &[Arc<Entry>]) -> Result<()> {
     let sent_ms = shared.hold.clock_ms();
     let ids: Vec<Bytes> = due.iter().map(|entry| entry.id.clone()).collect();
     let owned = shared.store.renew(shared.group(), shared.consumer(), &ids).await?;
-    let mut lost = 0;
+    let (mut renewed, mut lost) = (0, 0);
     for (entry, owned) in due.iter().zip(owned) {
         if owned {
             Hold::renewed(entry, sent_ms);
-        } else if shared.hold.lost(entry) {
+            renewed += 1;
+        } else if shared.hold.may_be_lost(entry, shared.config.lease()) && shared.hold.lost(entry) {
             lost += 1;
         }
     }
@@ -44,7 +45,6 @@ async fn renew(shared: &Shared, due: &[Arc<Entry>]) -> Result<()> {
              ignored; was this process or the server stopped for longer than the lease?"
         );
     }
-    let renewed = due.len() as u64 - lost;
     shared.metrics.tell(|sink| sink.leases_renewed(LeasesRenewed { renewed, lost }));
     Ok(())
 }

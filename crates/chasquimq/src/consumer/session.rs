@@ -143,9 +143,13 @@ impl Session {
         self.stop();
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut tasks) = tasks {
-            let _ = timeout(grace, tasks.end(&self.shared.hold)).await;
+            if timeout(grace, tasks.end(&self.shared.hold)).await.is_err() {
+                tracing::warn!("not everything was stored within {grace:?}; see the report");
+            }
             tasks.rest.shutdown().await;
-            let _ = timeout(Duration::from_secs(1), self.shared.leave()).await;
+            if timeout(Duration::from_secs(1), self.shared.leave()).await.is_err() {
+                tracing::warn!("could not leave the consumer group in time");
+            }
         }
         self.shared.counts.report(&self.shared.hold)
     }

@@ -130,7 +130,7 @@ fn finish(shared: &Shared, Settlement { ending, next }: &Settlement, stored: boo
     let Some(parts) = &ending.parts else { return };
     let counts = &shared.counts;
     let counter = if *next == Transition::Release { &counts.released } else { &counts.finished };
-    counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    counter.fetch_add(u64::from(stored), std::sync::atomic::Ordering::Relaxed);
     let attempt = parts.standing().attempt.saturating_add(1);
     let ran = ending.outcome.run();
     shared.metrics.tell(|sink| {

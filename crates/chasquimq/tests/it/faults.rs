@@ -206,3 +206,40 @@ async fn a_settlement_whose_reply_was_lost_is_counted_once() {
     );
     assert_eq!(server.command(&["XLEN", &key("q", "dlq")]).await.int(), 20);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_after_a_lost_reply_makes_no_result_stale() {
+    let server = Server::start().await;
+    let proxy = ChaosProxy::start(server.port()).await;
+    let producer = producer(&server, "q").await;
+    producer.add(0).await.unwrap();
+    let sink = std::sync::Arc::new(chasquimq::metrics::testing::InMemorySink::new());
+    let mut config = config("q");
+    config.claim_min_idle_ms = 8_000;
+    config.metrics = sink.clone();
+    let worker = Worker::start(&proxy.url(), config, |_| async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        Err(HandlerError::unrecoverable("dead"))
+    });
+    // The first one teaches the server the script, whose absence would be told in a reply too.
+    drained(&server, "q").await;
+    producer.add_bulk((1..10).collect()).await.unwrap();
+    worker.ran(10).await;
+    proxy.drop_replies(true);
+    eventually("the server has stored some of them", Duration::from_secs(5), || async {
+        server.command(&["XLEN", &key("q", "dlq")]).await.int() > 1
+    })
+    .await;
+    proxy.drop_replies(false);
+    proxy.refuse(true);
+    proxy.cut();
+    // Longer than a renewal is away, shorter than the lease: the entries cannot be anybody else's.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    proxy.refuse(false);
+    eventually("all are told", Duration::from_secs(15), || async { sink.record().dlq.len() == 10 })
+        .await;
+    worker.finish().await;
+    let record = sink.record();
+    let lost: u64 = record.leases.iter().map(|renewal| renewal.lost).sum();
+    assert_eq!((record.dlq.len(), record.stale_settlements, lost), (10, 0, 0));
+}
