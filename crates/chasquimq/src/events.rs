@@ -18,8 +18,13 @@
 //! | `replayed` | - |
 //!
 //! Runs are numbered from 1; `attempt` 0 means that no handler ran.
+//!
+//! Where many jobs end at once, an entry of the stream holds several events of a kind
+//! ([`EventsConfig::pack`](crate::EventsConfig::pack)): the field `k`, the last, says how many, and
+//! every other but `e` holds a value of each, a line each. [`tail`] takes them apart.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -31,7 +36,8 @@ use crate::store::feed::{Feed, RawEvent};
 /// One event.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Event {
-    /// Its id in the stream, `<ms since the epoch>-<number>`: the cursor to resume after it.
+    /// Where it stands in the stream, the cursor to resume after it: `<ms since the epoch>-<number>`,
+    /// with `:<place>` behind it when more events follow in the same entry.
     pub id: String,
     /// What happened: `completed`, `failed`, …
     pub name: String,
@@ -96,8 +102,10 @@ pub enum Tailed {
 pub struct Tail {
     feed: Feed,
     options: TailOptions,
-    /// The last event read.
+    /// The last entry read.
     read_to: String,
+    /// The entry that the tail was to begin in the middle of, and how many of its events to pass over.
+    within: Option<(String, usize)>,
     /// The last event handed out.
     cursor: String,
     /// `read_to` is an event that was there, not just a place.
@@ -114,16 +122,57 @@ pub async fn tail(url: &str, queue: &str, options: TailOptions) -> Result<Tail> 
     let (cursor, anchored) = match &options.from {
         From::Now => (feed.newest().await?, false),
         From::Beginning => ("0-0".to_owned(), false),
-        From::After(id) => (checked(id)?, true),
+        From::After(id) => (id.clone(), true),
     };
-    let read_to = cursor.clone();
-    Ok(Tail { feed, options, read_to, cursor, anchored, ready: VecDeque::new() })
+    let Cursor { entry, within } = Cursor::read(&cursor)?;
+    let read_to = within.map_or_else(|| entry.to_string(), |_| entry.before());
+    let within = within.map(|seen| (entry.to_string(), seen));
+    let anchored = anchored && within.is_none();
+    Ok(Tail { feed, options, read_to, within, cursor, anchored, ready: VecDeque::new() })
 }
 
-fn checked(id: &str) -> Result<String> {
-    let number = |part: &str| part.parse::<u64>().is_ok();
-    let valid = id.split_once('-').is_some_and(|(ms, n)| number(ms) && number(n));
-    if valid { Ok(id.to_owned()) } else { Err(Error::config(format!("{id:?} is not an event id"))) }
+/// A place in the stream: behind an entry, or behind so many of its events.
+struct Cursor {
+    entry: EntryId,
+    within: Option<usize>,
+}
+
+#[derive(Clone, Copy)]
+struct EntryId(u64, u64);
+
+impl Cursor {
+    fn read(text: &str) -> Result<Self> {
+        Self::parse(text).ok_or_else(|| {
+            let form = "`<milliseconds>-<number>`, perhaps with `:<place>` behind it";
+            Error::config(format!("{text:?} is not an event id: one looks like {form}"))
+        })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (entry, within) = match text.split_once(':') {
+            Some((entry, seen)) => (entry, Some(seen.parse().ok()?)),
+            None => (text, None),
+        };
+        let (ms, number) = entry.split_once('-')?;
+        Some(Self { entry: EntryId(ms.parse().ok()?, number.parse().ok()?), within })
+    }
+}
+
+impl EntryId {
+    /// The id right before this one.
+    fn before(self) -> String {
+        match self {
+            Self(ms, 0) => Self(ms.saturating_sub(1), u64::MAX),
+            Self(ms, number) => Self(ms, number - 1),
+        }
+        .to_string()
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
 }
 
 impl Tail {
@@ -166,20 +215,47 @@ impl Tail {
     async fn fill(&mut self) -> Result<()> {
         let TailOptions { count, block, .. } = self.options;
         let events = self.feed.read(&self.read_to, count, block).await?;
-        let Some((last, _)) = events.last() else { return Ok(()) };
+        let (Some((first, _)), Some((last, _))) = (events.first(), events.last()) else {
+            return Ok(());
+        };
         // Events leave the stream oldest first: where the place of this tail is still there after
         // the read, nothing between it and what was read had gone.
-        if self.anchored && !self.feed.has(&self.read_to).await? {
-            self.ready.push_back(Tailed::Gap { after: self.read_to.clone() });
+        let cut = match &self.within {
+            Some((entry, _)) => entry != first,
+            None => self.anchored && !self.feed.has(&self.read_to).await?,
+        };
+        let seen = self.within.take().map_or(0, |(_, seen)| if cut { 0 } else { seen });
+        if cut {
+            self.ready.push_back(Tailed::Gap { after: self.cursor.clone() });
         }
         self.anchored = true;
         self.read_to.clone_from(last);
-        self.ready.extend(events.into_iter().map(|raw| Tailed::Event(read(raw))));
+        self.ready.extend(events.into_iter().flat_map(unpack).skip(seen).map(Tailed::Event));
         Ok(())
     }
 }
 
-fn read((id, fields): RawEvent) -> Event {
+/// The events of an entry.
+fn unpack((id, mut fields): RawEvent) -> Vec<Event> {
+    let several = fields.pop_if(|(field, _)| field == "k").and_then(|(_, k)| k.parse().ok());
+    let Some(count @ 2..) = several else { return vec![event(id, fields)] };
+    let lines = |(field, values): &(String, String)| {
+        let values: Vec<_> = values.split('\n').map(str::to_owned).collect();
+        (field.clone(), values)
+    };
+    let columns: Vec<_> = fields.iter().map(lines).collect();
+    if columns.iter().any(|(field, values)| field != "e" && values.len() != count) {
+        return vec![event(id, fields)];
+    }
+    let value = |(field, values): &(String, Vec<String>), n: usize| {
+        (field.clone(), values.get(n).or(values.first()).cloned().unwrap_or_default())
+    };
+    let place = |n| if n + 1 == count { id.clone() } else { format!("{id}:{}", n + 1) };
+    let nth = |n| event(place(n), columns.iter().map(|column| value(column, n)).collect());
+    (0..count).map(nth).collect()
+}
+
+fn event(id: String, fields: Vec<(String, String)>) -> Event {
     let mut event = Event {
         id,
         name: String::new(),

@@ -5,6 +5,7 @@
 
 mod capabilities;
 pub(crate) mod feed;
+mod finish;
 mod intake;
 pub(crate) mod keys;
 mod moves;

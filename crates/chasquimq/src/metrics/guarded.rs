@@ -12,6 +12,11 @@ use super::MetricsSink;
 const SLOW: Duration = Duration::from_millis(10);
 /// One call in so many is timed, on each thread: reading the clock twice costs more than most sinks.
 const TIMED: u8 = 16;
+/// Whether there is any telling in this build: all of it passes through [`Guarded::tell`], and what is
+/// made for it alone through [`Guarded::is_heard`]. Only the benchmark of its cost says no, by
+/// `--cfg chasquimq_without_metrics`; to ask for silence otherwise, take a
+/// [`NoopSink`](super::NoopSink).
+const EMITTED: bool = cfg!(not(chasquimq_without_metrics));
 
 thread_local! {
     static CALLS: Cell<u8> = const { Cell::new(0) };
@@ -33,12 +38,12 @@ impl Guarded {
 
     /// Whether anybody hears what is told.
     pub(crate) fn is_heard(&self) -> bool {
-        self.sink.is_some()
+        EMITTED && self.sink.is_some()
     }
 
     /// Tells the sink, and survives it.
     pub(crate) fn tell(&self, event: impl FnOnce(&dyn MetricsSink)) {
-        let Some(sink) = &self.sink else { return };
+        let Some(sink) = self.sink.as_ref().filter(|_| EMITTED) else { return };
         let begun = is_timed().then(Instant::now);
         let told = catch_unwind(AssertUnwindSafe(|| event(&**sink)));
         if told.is_err() && is_first(&self.panicked) {

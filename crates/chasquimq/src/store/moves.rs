@@ -91,7 +91,7 @@ pub(crate) struct Released {
 }
 
 impl Store {
-    /// running -> done.
+    /// running -> done, whatever the owner, the entry and the id.
     pub async fn complete(
         &self,
         group: &str,
@@ -100,7 +100,7 @@ impl Store {
     ) -> Result<Vec<Stored>> {
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events, &k.unique];
-        let mut args = self.preamble(group, consumer, 5 + batch.len() * 10);
+        let mut args = self.preamble(group, consumer, 6 + batch.len() * 10);
         args.push(flag(self.capabilities().ackdel()));
         for entry in batch {
             args.extend([bytes(&entry.entry), flag(entry.check_owner), int(entry.total as u64)]);
@@ -123,7 +123,7 @@ impl Store {
     pub async fn retry(&self, group: &str, consumer: &str, batch: &[Retry]) -> Result<Vec<Stored>> {
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events, &k.delayed, &k.jobs, &k.retrying];
-        let mut args = self.preamble(group, consumer, 4 + batch.len() * 10);
+        let mut args = self.preamble(group, consumer, 5 + batch.len() * 10);
         args.push(bytes(&k.wake));
         for job in batch {
             args.extend([bytes(&job.entry), int(job.total as u64), int(job.index as u64)]);
@@ -144,7 +144,7 @@ impl Store {
     ) -> Result<Vec<Stored>> {
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events, &k.dlq, &k.unique];
-        let mut args = self.preamble(group, consumer, 4 + batch.len() * 14);
+        let mut args = self.preamble(group, consumer, 5 + batch.len() * 14);
         args.push(int(keep));
         for job in batch {
             args.extend([bytes(&job.entry), int(job.total as u64), int(job.index as u64)]);
@@ -165,7 +165,7 @@ impl Store {
     ) -> Result<Vec<Stored>> {
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events];
-        let mut args = self.preamble(group, consumer, 3 + batch.len() * 7);
+        let mut args = self.preamble(group, consumer, 4 + batch.len() * 7);
         for entry in batch {
             args.extend([bytes(&entry.entry), int(entry.total as u64), bytes(&entry.value)]);
             args.push(int(entry.jobs.len() as u64));
@@ -179,15 +179,24 @@ impl Store {
     /// Reads a reply, and tells of the events that were dropped.
     fn results(&self, reply: &Reply, expected: usize) -> Result<Vec<Stored>> {
         let (stored, dropped) = results(reply, expected)?;
-        if let Some(metrics) = self.metrics.as_ref().filter(|_| dropped > 0) {
-            metrics.tell(|sink| sink.events_dropped(dropped));
-        }
+        self.dropped(dropped);
         Ok(stored)
+    }
+
+    pub(super) fn dropped(&self, events: u64) {
+        if let Some(metrics) = self.metrics.as_ref().filter(|_| events > 0) {
+            metrics.tell(|sink| sink.events_dropped(events));
+        }
     }
 
     fn preamble(&self, group: &str, consumer: &str, capacity: usize) -> Vec<Arg> {
         let mut args = Vec::with_capacity(capacity);
-        args.extend([group.into(), consumer.into(), self.cap(true)]);
+        args.extend([
+            group.into(),
+            consumer.into(),
+            self.cap(true),
+            int(self.events.pack.max(1) as u64),
+        ]);
         args
     }
 }

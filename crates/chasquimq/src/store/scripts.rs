@@ -31,6 +31,7 @@ scripts! {
     LEAVE = "leave";
     CLAIM = "claim";
     RENEW = "renew";
+    FINISH = "finish";
     COMPLETE = "complete" after "settling";
     RETRY = "retry" after "settling";
     BURY = "bury" after "settling";

@@ -5,6 +5,7 @@ mod dead;
 mod delayed;
 mod entries;
 mod faults;
+mod finishing;
 mod intake;
 mod link;
 mod outage;
@@ -24,6 +25,7 @@ const SOURCES: &[&str] = &[
     include_str!("tests/dead.rs"),
     include_str!("tests/delayed.rs"),
     include_str!("tests/entries.rs"),
+    include_str!("tests/finishing.rs"),
     include_str!("tests/intake.rs"),
     include_str!("tests/settling.rs"),
 ];

@@ -1,5 +1,6 @@
 //! The events stream: every listener sees all of it, over reconnects and restarts.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chasquimq::events::{Event, From, Tail, TailOptions, Tailed, tail};
@@ -80,21 +81,23 @@ async fn two_listeners_miss_nothing_over_a_cut_and_a_restart() {
     let proxy = ChaosProxy::start(server.port()).await;
     let mut one = follow(&server.url(), "q", From::Now).await;
     let mut other = follow(&proxy.url(), "q", From::Now).await;
-    producer(&server, "q").await.add_bulk((0..2000).collect()).await.unwrap();
+    producer(&server, "q").await.add_bulk((0..10_000).collect()).await.unwrap();
     let worker = Worker::start(&server.url(), config("q"), |_| async { Ok(()) });
     let mut seen = take(&mut other, 300).await;
     proxy.cut();
     seen.extend(take(&mut other, 300).await);
     let cursor = other.cursor().to_owned();
     drop(other);
-    worker.ran(2000).await;
+    worker.ran(10_000).await;
     drained(&server, "q").await;
     server.kill9();
     server.restart().await;
     let mut resumed = follow(&server.url(), "q", From::After(cursor)).await;
-    seen.extend(take(&mut resumed, 1400).await);
-    let all = take(&mut one, 2000).await;
+    seen.extend(take(&mut resumed, 9400).await);
+    let all = take(&mut one, 10_000).await;
     assert_eq!(seen, all);
+    let jobs: HashSet<_> = all.iter().map(|event| &event.job_id).collect();
+    assert_eq!(jobs.len(), 10_000, "none twice");
     worker.finish().await;
 }
 
@@ -129,4 +132,42 @@ async fn an_events_key_of_the_wrong_type_stops_no_job() {
     })
     .await;
     worker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_of_several_events_can_be_resumed_in_its_middle() {
+    let (server, queue) = (shared_server().await, unique_queue("packed"));
+    let events = key(&queue, "events");
+    let lines = |values: &str| values.replace(' ', "\n");
+    let (jobs, names) = (lines("a b c"), lines("send  mail"));
+    let packed = ["XADD", &events, "5-5", "e", "completed", "id", &jobs, "n", &names, "k", "3"];
+    server.command(&packed).await;
+    server.command(&["XADD", &events, "5-6", "e", "dlq", "id", "d", "n", "", "k", "2"]).await;
+    let mut tail = follow(&server.url(), &queue, From::Beginning).await;
+    let all = take(&mut tail, 4).await;
+    let seen = |e: &Event| (e.id.clone(), e.name.clone(), e.job_id.clone(), e.job_name.clone());
+    let told = |id: &str, event: &str, job: &str, name: &str| {
+        (id.to_owned(), event.to_owned(), job.to_owned(), name.to_owned())
+    };
+    assert_eq!(
+        all.iter().map(seen).collect::<Vec<_>>(),
+        [
+            told("5-5:1", "completed", "a", "send"),
+            told("5-5:2", "completed", "b", ""),
+            told("5-5", "completed", "c", "mail"),
+            told("5-6", "dlq", "d", ""),
+        ],
+        "one that does not hold what it says is one event"
+    );
+    for (n, event) in all.iter().enumerate() {
+        let mut tail = follow(&server.url(), &queue, From::After(event.id.clone())).await;
+        assert_eq!(take(&mut tail, 3 - n).await, all[n + 1..]);
+    }
+    server.command(&["XDEL", &events, "5-5"]).await;
+    let mut late = follow(&server.url(), &queue, From::After("5-5:1".into())).await;
+    assert_eq!(late.next().await.unwrap(), Tailed::Gap { after: "5-5:1".into() });
+    assert_eq!(take(&mut late, 1).await, all[3..]);
+    let bad = TailOptions { from: From::After("5-5:x".into()), ..Default::default() };
+    let error = chasquimq::events::tail(&server.url(), &queue, bad).await.err().unwrap();
+    assert!(error.to_string().contains("is not an event id"), "{error}");
 }

@@ -52,17 +52,20 @@ impl Batch {
         let store = &shared.store;
         let keep = shared.config.dlq_max_stream_len;
         let Self { completions, retries, burials, releases } = self;
+        let (plain, rest) = completions.split(Completion::is_plain);
         let answers = join!(
             unless_empty(&retries.moves, store.retry(group, consumer, &retries.moves)),
             unless_empty(&burials.moves, store.bury(group, consumer, &burials.moves, keep)),
             unless_empty(&releases.moves, store.release(group, consumer, &releases.moves)),
-            unless_empty(&completions.moves, store.complete(group, consumer, &completions.moves)),
+            unless_empty(&rest.moves, store.complete(group, consumer, &rest.moves)),
+            unless_empty(&plain.moves, store.finish(group, &plain.moves)),
         );
         let mut all = Vec::new();
         retries.answer(answers.0, &mut all);
         burials.answer(answers.1, &mut all);
         releases.answer(answers.2, &mut all);
-        completions.answer(answers.3, &mut all);
+        rest.answer(answers.3, &mut all);
+        plain.answer(answers.4, &mut all);
         all
     }
 
@@ -103,6 +106,17 @@ impl<M> Rows<M> {
     fn push(&mut self, item: M, settlement: Settlement) {
         self.moves.push(item);
         self.settlements.push(vec![settlement]);
+    }
+
+    /// The rows of which something is true, and the others.
+    fn split(self, is: impl Fn(&M) -> bool) -> (Self, Self) {
+        let (mut those, mut others) = (Self::default(), Self::default());
+        for (item, settlements) in self.moves.into_iter().zip(self.settlements) {
+            let side = if is(&item) { &mut those } else { &mut others };
+            side.moves.push(item);
+            side.settlements.push(settlements);
+        }
+        (those, others)
     }
 
     fn row_of(&self, entry: &Entry) -> Option<usize> {

@@ -1,6 +1,6 @@
 -- retry: running -> delayed. Writes the job to its new place, then settles it in its entry.
 -- KEYS  4 delayed, 5 jobs, 6 retrying
--- ARGV  4 wake channel, then per job: entry id, jobs in the entry, index, job id, name, record,
+-- ARGV  5 wake channel, then per job: entry id, jobs in the entry, index, job id, name, record,
 --       backoff ms, run that failed, duration in us, error text
 -- Returns {jobs stored, per job 1 stored | 0 not this consumer's or settled before | an error text,
 --          nothing changed, and at the end events dropped, if any}.
@@ -35,13 +35,14 @@ local function write()
   return fault
 end
 
+local failed, scheduled = {}, {}
+
 local function finish(i)
   local id, total, index = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   settle(id, total > 1 and mark(bitmap(id, total), index) or '1')
-  tell('failed', 'id', ARGV[i + 3], 'n', ARGV[i + 4], 'attempt', ARGV[i + 7],
-    'duration_us', ARGV[i + 8], 'reason', ARGV[i + 9])
-  tell('retry-scheduled', 'id', ARGV[i + 3], 'n', ARGV[i + 4],
-    'attempt', string.format('%.0f', ARGV[i + 7] + 1), 'backoff_ms', ARGV[i + 6])
+  local job, name, run = ARGV[i + 3], ARGV[i + 4], ARGV[i + 7]
+  failed[#failed + 1] = {job, name, run, ARGV[i + 8], ARGV[i + 9]}
+  scheduled[#scheduled + 1] = {job, name, string.format('%.0f', run + 1), ARGV[i + 6]}
   reply[1] = reply[1] + 1
 end
 
@@ -59,7 +60,7 @@ local function spread()
   redis.pcall('SREM', KEYS[6], long)
 end
 
-for i = 5, #ARGV, 10 do
+for i = 6, #ARGV, 10 do
   reply[#reply + 1] = 0
   accept(i)
 end
@@ -71,7 +72,9 @@ for _, job in ipairs(accepted) do
   if not fault then finish(job.at) end
 end
 if not fault and (not before or earliest < before) then
-  redis.pcall('PUBLISH', ARGV[4], string.format('%.0f', earliest))
+  redis.pcall('PUBLISH', ARGV[5], string.format('%.0f', earliest))
 end
 remove_through()
+tell_all('failed', {'id', 'n', 'attempt', 'duration_us', 'reason'}, failed)
+tell_all('retry-scheduled', {'id', 'n', 'attempt', 'backoff_ms'}, scheduled)
 return with_dropped(reply)

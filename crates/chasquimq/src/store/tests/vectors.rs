@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::support::{Queue, done, failed, hopeless, job, unrun};
+use super::support::{GROUP, Queue, done, failed, hopeless, job, unrun};
 use crate::job::{BackoffKind, BackoffSpec, JobRetryOverride};
 use crate::store::wire::{Item, Record, decode_all, with_due};
 use crate::store::{Due, Replay};
@@ -99,7 +99,7 @@ fn records_are_read_and_written_as_the_vectors_say() {
 /// Makes every event happen once, in the order of the file.
 async fn make_everything_happen(queue: &Queue<'_>) {
     let store = &queue.store;
-    let delivered = queue.deliver(&["a", "b", "c", "d"]).await;
+    let delivered = queue.deliver(&["a", "b", "c", "d", "e"]).await;
     store.add(&[job("job-add", true)], 0).await.unwrap();
     store.schedule(&[(job("job-schedule", false), Due::In(60_000))], 0).await.unwrap();
     store.cancel(&["job-schedule".to_owned()]).await.unwrap();
@@ -112,6 +112,7 @@ async fn make_everything_happen(queue: &Queue<'_>) {
     queue.release(&[unrun(&delivered[3], 1, &[0])]).await;
     let dlq_id = store.dead(None, 1).await.unwrap().remove(0).dlq_id;
     store.replay(&[Replay { dlq_id, job: job("job-replay", false) }]).await.unwrap();
+    store.finish(GROUP, &[done(&delivered[4], 2, &[0, 1])]).await.unwrap();
 }
 
 #[tokio::test]
