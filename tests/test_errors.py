@@ -23,6 +23,7 @@ def test_all_errors_have_one_base_and_stay_runtime_errors() -> None:
         "ConnectionFailed": ConnectionError,
         "CommandTimeout": TimeoutError,
         "AuthError": PermissionError,
+        "MetricsAddressError": OSError,
     }.items():
         assert issubclass(getattr(errors, name), builtin)
         assert str(getattr(errors, name)("what happened")) == "what happened"

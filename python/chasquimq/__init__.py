@@ -1,5 +1,7 @@
 """Background jobs on Redis and Valkey: ``Queue`` adds them, ``Worker`` runs them.
 
+``QueueEvents`` tells what happens to them.
+
 The engine is Rust: it reads, renews leases, retries and settles on threads of its own, whatever the
 event loop or a handler does. Python runs the handlers.
 """
@@ -9,6 +11,7 @@ from ._handlers import Handler
 from ._native import Job, version
 from .backoff import BackoffSpec
 from .errors import NotSupportedError, UnrecoverableError
+from .events import QueueEvent, QueueEvents
 from .queue import Queue
 from .worker import Worker
 
@@ -18,6 +21,8 @@ __all__ = [
     "Job",
     "NotSupportedError",
     "Queue",
+    "QueueEvent",
+    "QueueEvents",
     "UnrecoverableError",
     "Worker",
     "errors",

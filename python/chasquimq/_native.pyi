@@ -6,13 +6,14 @@ All of them raise ``ChasquiError`` in a child that was forked after the object w
 from typing import Any, final
 
 from ._address import Address
-from ._types import ConsumerOptions, NewJob, ProducerOptions, Reply
+from ._types import ConsumerOptions, FollowOptions, NewJob, ProducerOptions, Reply
 
 __all__ = [
     "Consumer",
     "Job",
     "Mailbox",
     "Producer",
+    "Tail",
     "run_cli",
     "set_log_level",
     "version",
@@ -35,6 +36,9 @@ class Consumer:
     @property
     def consumer_id(self) -> str:
         """This consumer's name in the group."""
+    @property
+    def metrics_addr(self) -> str | None:
+        """Where its metrics are: as it was asked for, and the real address once it has started."""
     def check(self) -> None:
         """Raises in a forked child."""
     def start(self, mailbox: Mailbox, ticket: int) -> None:
@@ -134,5 +138,19 @@ class Producer:
         """Answers the oldest dead jobs."""
     def replay_dlq(self, mailbox: Mailbox, ticket: int, limit: int) -> None:
         """Sends the oldest dead jobs back; answers how many."""
+    def close(self, mailbox: Mailbox, ticket: int) -> None:
+        """Closes the connection."""
+
+@final
+class Tail:
+    """Follows the events of one queue. Connects at the first call; all answer in a mailbox."""
+
+    def __new__(cls, address: Address, options: FollowOptions) -> Tail: ...
+    def check(self) -> None:
+        """Raises in a forked child."""
+    def open(self, mailbox: Mailbox, ticket: int) -> None:
+        """Connects; answers the id after which it follows."""
+    def read(self, mailbox: Mailbox, ticket: int) -> None:
+        """Waits for events and answers them; none when it is closed."""
     def close(self, mailbox: Mailbox, ticket: int) -> None:
         """Closes the connection."""

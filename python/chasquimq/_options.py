@@ -1,10 +1,13 @@
 """Arguments of the public classes, checked and turned into what the engine takes."""
 
 import math
+import re
 from datetime import datetime, timedelta, timezone
 
 from ._types import When
 from .errors import ConfigError, NotSupportedError
+
+_SOCKET_ADDRESS = re.compile(r"((\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]+)?:)?(?P<port>\d{1,5})", re.ASCII)
 
 
 def refuse(**features: object) -> None:
@@ -19,6 +22,18 @@ def naturals(**values: int | None) -> None:
     for name, value in values.items():
         if value is not None and (not isinstance(value, int) or not 0 <= value < 2**63):
             raise ConfigError(f"{name} is {value!r}; it must be an integer, at least 0")
+
+
+def socket_address(name: str, value: str | None) -> None:
+    """Raise ``ConfigError`` for what is neither ``HOST:PORT``, ``:PORT`` nor ``PORT``."""
+    if value is None:
+        return
+    found = _SOCKET_ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found["port"]) >= 2**16:
+        raise ConfigError(
+            f'{name} is {value!r}; it must be HOST:PORT, such as "127.0.0.1:9090", or only a port '
+            "to listen on 127.0.0.1; port 0 is any free one"
+        )
 
 
 def either(**values: int | None) -> int | None:

@@ -12,7 +12,10 @@ When = tuple[int | None, int | None]
 NewJob = tuple[str, bytes, str | None, When, int | None, "BackoffSpec | None"]
 """Name, encoded data, id, when, attempts, backoff."""
 
-Reply = bool | int | list[str] | list["DeadJob"] | tuple[int, int, int] | None
+Told = tuple[str, str, str, dict[str, str], str]
+"""The arguments of ``QueueEvent``."""
+
+Reply = bool | int | str | list[str] | list["DeadJob"] | list[Told] | tuple[int, int, int] | None
 
 
 class ProducerOptions(TypedDict):
@@ -41,3 +44,13 @@ class ConsumerOptions(TypedDict):
     dlq_max_stream_len: int | None
     prefetch: int | None
     max_lost: int | None
+    metrics_addr: str | None
+
+
+class FollowOptions(TypedDict):
+    """``None`` means the engine's default."""
+
+    queue_name: str
+    last_event_id: str
+    block_ms: int | None
+    count: int

@@ -11,6 +11,7 @@ __all__ = [
     "DecodeError",
     "EmbeddedServerError",
     "EncodeError",
+    "MetricsAddressError",
     "NotSupportedError",
     "QueueFull",
     "ServerError",
@@ -80,8 +81,12 @@ class EmbeddedServerError(ChasquiError):
     """The development server of an ``embedded://`` URL could not be started, joined or stopped."""
 
 
+class MetricsAddressError(ChasquiError, OSError):
+    """Nothing can listen on a worker's ``metrics_addr``: it is in use, or this process may not."""
+
+
 class ShutdownError(ChasquiError):
-    """The queue or worker was closed."""
+    """The queue, worker or subscriber was closed."""
 
 
 class NotSupportedError(ChasquiError):

@@ -6,7 +6,7 @@ from types import TracebackType
 from ._address import locate
 from ._handlers import Handler, is_async
 from ._native import Consumer
-from ._options import naturals, refuse
+from ._options import naturals, refuse, socket_address
 from ._session import Session
 from .errors import ConfigError, ShutdownError
 
@@ -40,10 +40,18 @@ class Worker:
     prefetch            jobs held ready for the next free slot                     1/4, <= 64
     max_lost            deliveries whose worker died, before a job is given up     3
     job_timeout         seconds that one run may take; then it counts as failed    no limit
+    metrics_addr        where this process shows its metrics                       nowhere
     =================== ========================================================== =========
 
     A coroutine is cancelled at ``job_timeout``. A thread cannot be: its job counts as failed, the
     late end does not count, and another thread takes its place.
+
+    ``metrics_addr="127.0.0.1:9090"`` starts a server, in Rust, with ``/metrics`` for Prometheus,
+    ``/livez``, ``/readyz`` and ``/scale?queue=…``. All workers of a process that name the same
+    address share it; it ends with the last of them. Without a host it is 127.0.0.1, and
+    ``0.0.0.0:9090`` is seen from outside. Each process of a host needs a port of its own, or port
+    0: any free one, which the log and ``metrics_addr`` tell. A port that another process has raises
+    ``MetricsAddressError`` when the worker starts.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class Worker:
         prefetch: int | None = None,
         max_lost: int | None = None,
         job_timeout: float | None = None,
+        metrics_addr: str | None = None,
         run_scheduler: bool = False,
         scheduler_tick_ms: int | None = None,
         store_results: bool = False,
@@ -91,6 +100,7 @@ class Worker:
             prefetch=prefetch,
             max_lost=max_lost,
         )
+        socket_address("metrics_addr", metrics_addr)
         if job_timeout is not None and not 0 < job_timeout < float("inf"):
             raise ConfigError(f"job_timeout is {job_timeout!r}; it must be more than 0 seconds")
         self._name = queue_name
@@ -115,6 +125,7 @@ class Worker:
                 "dlq_max_stream_len": dlq_max_stream_len,
                 "prefetch": prefetch,
                 "max_lost": max_lost,
+                "metrics_addr": metrics_addr,
             },
         )
         self._session: Session | None = None
@@ -130,6 +141,11 @@ class Worker:
     def consumer_id(self) -> str:
         """This worker's name in the consumer group."""
         return self._consumer.consumer_id
+
+    @property
+    def metrics_addr(self) -> str | None:
+        """Where its metrics are; with the real port once it has started."""
+        return self._consumer.metrics_addr
 
     @property
     def is_running(self) -> bool:

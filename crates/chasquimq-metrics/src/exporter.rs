@@ -12,6 +12,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::process;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ const RETIREMENT: Duration = Duration::from_secs(2);
 static RUNNING: Mutex<Option<HashMap<SocketAddr, Running>>> = Mutex::new(None);
 
 struct Running {
+    /// A forked child inherits the map, but no server.
+    process: u32,
     exporter: Weak<Inner>,
     server: AbortHandle,
 }
@@ -134,16 +137,15 @@ impl Drop for Watch {
 fn claim(address: SocketAddr) -> Result<Option<Exporter>, ExporterError> {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let running = running.get_or_insert_default();
-    running.retain(|_, entry| !entry.server.is_finished());
+    let process = process::id();
+    running.retain(|_, entry| entry.process == process && !entry.server.is_finished());
     if let Some(entry) = running.get(&address) {
         return Ok(entry.exporter.upgrade().map(|inner| Exporter { inner }));
     }
     let exporter = Exporter::serve(address::listen(address)?, address)?;
     let inner = &exporter.inner;
-    running.insert(
-        address,
-        Running { exporter: Arc::downgrade(inner), server: inner.server.abort_handle() },
-    );
+    let (exporting, server) = (Arc::downgrade(inner), inner.server.abort_handle());
+    running.insert(address, Running { process, exporter: exporting, server });
     Ok(Some(exporter))
 }
 

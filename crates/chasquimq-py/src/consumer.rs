@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use chasquimq::lifecycle::Outcome;
 use chasquimq::{ConsumerConfig, Report, Session};
+use chasquimq_metrics::Exporter;
+use chasquimq_metrics::exporter::Watch;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use tokio_util::sync::CancellationToken;
@@ -32,12 +34,16 @@ pub struct Consumer {
 struct Link {
     address: Address,
     config: ConsumerConfig,
+    metrics_addr: Option<String>,
     opened: OnceLock<Opened>,
     stopped: CancellationToken,
 }
 
 struct Opened {
     session: Session,
+    /// Where the exporter listens.
+    metrics_addr: Option<String>,
+    watch: Mutex<Option<Watch>>,
     server: Mutex<Option<Server>>,
 }
 
@@ -47,6 +53,7 @@ impl Consumer {
     fn new(address: Address, options: ConsumerOptions) -> PyResult<Self> {
         let link = Link {
             address,
+            metrics_addr: options.metrics_addr.clone(),
             config: options.into(),
             opened: OnceLock::new(),
             stopped: CancellationToken::new(),
@@ -58,6 +65,13 @@ impl Consumer {
     #[getter]
     fn consumer_id(&self) -> &str {
         &self.link.config.consumer_id
+    }
+
+    /// Where its metrics are: as it was asked for, and the real address once it has started.
+    #[getter]
+    fn metrics_addr(&self) -> Option<&str> {
+        let asked = &self.link.metrics_addr;
+        self.link.opened.get().map_or(asked, |opened| &opened.metrics_addr).as_deref()
     }
 
     /// Raises in a forked child.
@@ -187,9 +201,24 @@ impl Link {
     }
 
     async fn open(&self) -> Result<Opened, Failure> {
-        let server = self.address.resolve(&self.config.queue_name).await?;
-        let session = Session::start(&server.url, self.config.clone()).await?;
-        Ok(Opened { session, server: Mutex::new(Some(server)) })
+        // First, for it fails soonest.
+        let exporter = match &self.metrics_addr {
+            Some(address) => Some(Exporter::start(address).await?),
+            None => None,
+        };
+        let mut config = self.config.clone();
+        if let Some(exporter) = &exporter {
+            config.metrics = Arc::new(exporter.sink(config.queue_name.as_str()));
+        }
+        let server = self.address.resolve(&config.queue_name).await?;
+        let session = Session::start(&server.url, config).await?;
+        let watch = exporter.as_ref().map(|exporter| exporter.watch(Arc::new(session.clone())));
+        Ok(Opened {
+            session,
+            metrics_addr: exporter.map(|exporter| exporter.address().to_string()),
+            watch: Mutex::new(watch),
+            server: Mutex::new(Some(server)),
+        })
     }
 
     fn stop(&self) {
@@ -203,6 +232,8 @@ impl Link {
         self.stop();
         let Some(opened) = self.opened.get() else { return Ok(Report::default()) };
         let report = opened.session.close(grace).await;
+        // The last scrapes may see the end of the last jobs; with the last watch the exporter ends.
+        drop(opened.watch.lock().unwrap_or_else(PoisonError::into_inner).take());
         let server = opened.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(server) = server {
             server.leave().await?;

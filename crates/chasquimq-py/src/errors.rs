@@ -1,6 +1,7 @@
 //! Errors on their way to Python: the classes are declared in `chasquimq.errors`.
 
 use chasquimq::ErrorKind;
+use chasquimq_metrics::ExporterError;
 use pyo3::PyErr;
 use pyo3::import_exception;
 
@@ -14,6 +15,7 @@ import_exception!(chasquimq.errors, ConnectionFailed);
 import_exception!(chasquimq.errors, DecodeError);
 import_exception!(chasquimq.errors, EmbeddedServerError);
 import_exception!(chasquimq.errors, EncodeError);
+import_exception!(chasquimq.errors, MetricsAddressError);
 import_exception!(chasquimq.errors, QueueFull);
 import_exception!(chasquimq.errors, ServerError);
 import_exception!(chasquimq.errors, ShutdownError);
@@ -27,6 +29,8 @@ pub enum Failure {
     Engine(chasquimq::Error),
     /// The development server's.
     Embedded(String),
+    /// The exporter's.
+    Metrics(ExporterError),
     /// The object was made before a fork.
     Forked(String),
     /// It was closed while the call was under way.
@@ -39,11 +43,21 @@ impl From<chasquimq::Error> for Failure {
     }
 }
 
+impl From<ExporterError> for Failure {
+    fn from(error: ExporterError) -> Self {
+        Self::Metrics(error)
+    }
+}
+
 impl From<Failure> for PyErr {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Engine(error) => engine(&error),
             Failure::Embedded(text) => EmbeddedServerError::new_err(text),
+            Failure::Metrics(error @ ExporterError::Address { .. }) => {
+                ConfigError::new_err(error.to_string())
+            }
+            Failure::Metrics(error) => MetricsAddressError::new_err(error.to_string()),
             Failure::Forked(what) => ChasquiError::new_err(format!(
                 "{what} was used before fork(); create it in the child"
             )),

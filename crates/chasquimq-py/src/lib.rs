@@ -17,6 +17,7 @@ mod mailbox;
 mod options;
 mod producer;
 mod runtime;
+mod tail;
 
 use pyo3::prelude::*;
 
@@ -34,6 +35,8 @@ mod _native {
     use super::mailbox::Mailbox;
     #[pymodule_export]
     use super::producer::Producer;
+    #[pymodule_export]
+    use super::tail::Tail;
     #[pymodule_export]
     use super::version;
 }

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chasquimq::events::Tailed;
 use chasquimq::{Delivery, DlqEntry, Report};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
@@ -14,13 +15,16 @@ use crate::errors::Failure;
 use crate::job::Job;
 use crate::logs::{Line, LogBuffer};
 use crate::runtime::{self, Owner};
+use crate::tail;
 
 /// What a call answers.
 pub enum Value {
     Nothing,
     Flag(bool),
     Count(usize),
+    Text(String),
     Ids(Vec<String>),
+    Events(Vec<Tailed>),
     Dead(Vec<DlqEntry>),
     Report(Report),
 }
@@ -147,7 +151,12 @@ impl Value {
             Self::Nothing => py.None().into_bound_py_any(py),
             Self::Flag(flag) => flag.into_bound_py_any(py),
             Self::Count(count) => count.into_bound_py_any(py),
+            Self::Text(text) => text.into_bound_py_any(py),
             Self::Ids(ids) => ids.into_bound_py_any(py),
+            Self::Events(events) => {
+                let told = events.into_iter().map(|event| tail::told(py, event));
+                told.collect::<PyResult<Vec<_>>>()?.into_bound_py_any(py)
+            }
             Self::Report(Report { finished, released, abandoned, .. }) => {
                 (finished, released, abandoned).into_bound_py_any(py)
             }

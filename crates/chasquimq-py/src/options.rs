@@ -48,6 +48,7 @@ pub struct ConsumerOptions {
     dlq_max_stream_len: Option<u64>,
     prefetch: Option<usize>,
     max_lost: Option<u32>,
+    pub metrics_addr: Option<String>,
 }
 
 impl From<ConsumerOptions> for ConsumerConfig {
