@@ -123,9 +123,9 @@ pub struct ConsumerConfig {
     pub consumer_id: String,
     /// Jobs run at the same time. Default 100.
     pub concurrency: usize,
-    /// Jobs held ready beside the running ones, so that a free slot need not wait for the
-    /// server; they go back at shutdown. Default 0 for `concurrency` 1, else a quarter of it, at
-    /// most 64: see [`ConsumerConfig::effective_prefetch`].
+    /// Jobs held ready beside the running ones, so that a free slot need not wait for the server;
+    /// they go back at shutdown. Default `None`: as many as end within 20 ms, at most twice `batch`,
+    /// so none when jobs are long; what has waited for a second in vain goes back.
     pub prefetch: Option<usize>,
     /// Entries asked for in one read, at most. Default 256.
     pub batch: usize,
@@ -210,17 +210,6 @@ impl std::fmt::Debug for ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    /// Jobs held ready beside the running ones.
-    #[must_use]
-    pub fn effective_prefetch(&self) -> usize {
-        self.prefetch.unwrap_or((self.concurrency / 4).min(64))
-    }
-
-    /// Jobs in hand at most, running and held ready.
-    pub(crate) fn capacity(&self) -> usize {
-        self.concurrency + self.effective_prefetch()
-    }
-
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_millis(self.claim_min_idle_ms)
     }

@@ -12,7 +12,9 @@ use crate::job::Job;
 
 mod dispatcher;
 mod held;
+mod inbox;
 mod leases;
+mod pace;
 mod reader;
 mod session;
 mod settler;

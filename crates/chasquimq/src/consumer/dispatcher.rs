@@ -2,13 +2,12 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -33,67 +32,79 @@ pub(super) async fn run<T, H, F, R>(
     F: Future<Output = Result<R, HandlerError>> + Send + 'static,
     R: Send + 'static,
 {
-    let (handler, slots) = (Arc::new(handler), Arc::new(Semaphore::new(concurrency)));
-    let mut running = JoinSet::new();
+    let slot = Slot { session: session.clone(), handler: Arc::new(handler), limit };
+    let mut slots = JoinSet::new();
+    for _ in 0..concurrency {
+        slots.spawn(slot.clone().work());
+    }
     loop {
-        let batch = tokio::select! {
-            batch = next(session, &slots) => batch,
+        tokio::select! {
             () = shutdown.cancelled() => break,
-        };
-        for (delivery, slot) in batch {
-            let (session, handler) = (session.clone(), Arc::clone(&handler));
-            running.spawn(async move {
-                run_one(&session, delivery, &*handler, limit).await;
-                drop(slot);
-            });
+            // A slot ends with the session; or by a fault, and then another takes its place.
+            Some(Err(_)) = slots.join_next() => drop(slots.spawn(slot.clone().work())),
         }
-        while running.try_join_next().is_some() {}
     }
     session.stop();
-    let all = async { while running.join_next().await.is_some() {} };
+    let all = async { while slots.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, all).await.is_err() {
         // A delivery dropped with its task goes back to the queue.
         tracing::warn!(
-            jobs = running.len(),
+            slots = slots.len(),
             "stopping jobs that did not finish in time; they go back"
         );
-        running.shutdown().await;
+        slots.shutdown().await;
     }
 }
 
-/// Waits for free slots, then for jobs: as many as there are slots.
-async fn next(session: &Session, slots: &Arc<Semaphore>) -> Vec<(Delivery, OwnedSemaphorePermit)> {
-    let Ok(first) = Arc::clone(slots).acquire_owned().await else { return vec![] };
-    let mut permits = vec![first];
-    while let Ok(permit) = Arc::clone(slots).try_acquire_owned() {
-        permits.push(permit);
-    }
-    let deliveries = session.take(permits.len()).await;
-    deliveries.into_iter().zip(permits).collect()
-}
-
-async fn run_one<T, F, R>(
-    session: &Session,
-    delivery: Delivery,
-    handler: &(impl Fn(Job<T>) -> F + Sync),
+/// One of the places in which jobs run, one after the other.
+struct Slot<H> {
+    session: Session,
+    handler: Arc<H>,
     limit: Option<Duration>,
-) where
-    T: DeserializeOwned,
-    F: Future<Output = Result<R, HandlerError>>,
-{
-    let (outcome, duration) = match decode(&delivery) {
-        Ok(job) => {
-            session.started(&delivery);
-            let begun = Instant::now();
-            (within(limit, AssertUnwindSafe(async { handler(job).await })).await, begun.elapsed())
+}
+
+impl<H> Clone for Slot<H> {
+    fn clone(&self) -> Self {
+        let (session, handler) = (self.session.clone(), Arc::clone(&self.handler));
+        Self { session, handler, limit: self.limit }
+    }
+}
+
+impl<H> Slot<H> {
+    async fn work<T, F, R>(self)
+    where
+        T: DeserializeOwned,
+        H: Fn(Job<T>) -> F,
+        F: Future<Output = Result<R, HandlerError>>,
+    {
+        while let Some(delivery) = self.session.take_one().await {
+            self.run(delivery).await;
+            // Handlers that never wait must not keep the runtime to themselves.
+            tokio::task::consume_budget().await;
         }
-        Err(rejected) => (rejected, Duration::ZERO),
-    };
-    session.settle(vec![delivery.end(outcome, duration)]);
+    }
+
+    async fn run<T, F, R>(&self, delivery: Delivery)
+    where
+        T: DeserializeOwned,
+        H: Fn(Job<T>) -> F,
+        F: Future<Output = Result<R, HandlerError>>,
+    {
+        let (outcome, duration) = match decode(&delivery) {
+            Ok(job) => {
+                self.session.started(&delivery);
+                let begun = Instant::now();
+                let run = AssertUnwindSafe(async { (self.handler)(job).await });
+                (within(self.limit, run).await, begun.elapsed())
+            }
+            Err(rejected) => (rejected, Duration::ZERO),
+        };
+        self.session.settle(vec![delivery.end(outcome, duration)]);
+    }
 }
 
 fn decode<T: DeserializeOwned>(delivery: &Delivery) -> Result<Job<T>, Outcome> {
-    let payload = rmp_serde::from_slice(delivery.payload()).map_err(|error| Outcome::Rejected {
+    let payload = payload(delivery.payload()).map_err(|error| Outcome::Rejected {
         reason: DlqReason::DecodeFailed,
         error: format!("the payload is not what the handler takes: {error}"),
     })?;
@@ -106,6 +117,14 @@ fn decode<T: DeserializeOwned>(delivery: &Delivery) -> Result<Job<T>, Outcome> {
         retry: delivery.retry().cloned(),
         name: delivery.name(),
     })
+}
+
+/// The payload; the caller's type may even panic.
+fn payload<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match catch_unwind(|| rmp_serde::from_slice(bytes)) {
+        Ok(decoded) => decoded.map_err(|error| error.to_string()),
+        Err(panic) => Err(format!("panicked: {}", words(&*panic))),
+    }
 }
 
 async fn within<R>(

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::inbox::Inbox;
+use super::pace::Pace;
 use crate::lifecycle::{Outcome, Standing};
 use crate::store::wire::Record;
 
@@ -162,11 +164,9 @@ pub struct Ending {
 #[derive(Debug)]
 pub(crate) struct Hold {
     epoch: Instant,
-    capacity: usize,
-    most_unsettled: usize,
+    limits: Limits,
     entries: Mutex<HashMap<Bytes, Arc<Entry>>>,
-    inbox: Mutex<Inbox>,
-    arrived: Notify,
+    inbox: Inbox,
     endings: Mutex<VecDeque<Ending>>,
     ended: Notify,
     /// Delivered, not ended.
@@ -174,37 +174,75 @@ pub(crate) struct Hold {
     /// Ended, not stored.
     unsettled: AtomicUsize,
     freed: Notify,
+    /// Ended, all in all.
+    ended_ever: AtomicU64,
+    pace: Mutex<Pace>,
+    /// Jobs to hold ready now.
+    depth: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
-struct Inbox {
-    waiting: VecDeque<Delivery>,
-    closed: bool,
+/// How much may be held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Jobs that run at the same time.
+    pub concurrency: usize,
+    /// Jobs held ready beside them; `None`: as many as end within some milliseconds.
+    pub prefetch: Option<usize>,
+    /// The most held ready where their number follows the pace.
+    pub most_ahead: usize,
+    /// Endings that may wait for the store.
+    pub most_unsettled: usize,
 }
 
 impl Hold {
-    pub fn new(capacity: usize, most_unsettled: usize) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self {
             epoch: Instant::now(),
-            capacity,
-            most_unsettled,
+            limits,
             entries: Mutex::default(),
-            inbox: Mutex::default(),
-            arrived: Notify::new(),
+            inbox: Inbox::default(),
             endings: Mutex::default(),
             ended: Notify::new(),
             running: AtomicUsize::new(0),
             unsettled: AtomicUsize::new(0),
             freed: Notify::new(),
+            ended_ever: AtomicU64::new(0),
+            pace: Mutex::new(Pace::new(limits.most_ahead)),
+            depth: AtomicUsize::new(limits.prefetch.unwrap_or(0)),
         }
     }
 
-    /// How many more jobs may be taken in.
+    /// How many more jobs may be taken in. None while there is enough to do for some milliseconds:
+    /// few large reads cost less than many small ones.
     pub fn room(&self) -> usize {
-        if self.unsettled() >= self.most_unsettled {
+        if self.unsettled() >= self.limits.most_unsettled {
             return 0;
         }
-        self.capacity.saturating_sub(self.running())
+        let depth = self.depth();
+        let room = (self.limits.concurrency + depth).saturating_sub(self.running());
+        if room * 2 < depth && self.limits.prefetch.is_none() { 0 } else { room }
+    }
+
+    fn depth(&self) -> usize {
+        self.depth.load(Ordering::Relaxed)
+    }
+
+    /// Fits the number of jobs held ready to the pace at which they end.
+    pub fn adapt(&self) {
+        if self.limits.prefetch.is_none() {
+            let ended = self.ended_ever.load(Ordering::Relaxed);
+            let depth = lock(&self.pace).saw(self.epoch.elapsed(), ended);
+            self.depth.store(depth, Ordering::Relaxed);
+        }
+    }
+
+    /// Hands back jobs that have waited for a free slot in vain: another consumer may have one.
+    pub fn hand_back(&self, patience: Duration) -> usize {
+        if self.limits.prefetch.is_some() {
+            return 0;
+        }
+        // Dropped, they become endings that release them.
+        self.inbox.give_up(patience, self.depth()).len()
     }
 
     /// Waits until there is room; how much.
@@ -306,14 +344,8 @@ impl Hold {
             return;
         }
         self.running.fetch_add(deliveries.len(), Ordering::AcqRel);
-        let mut inbox = lock(&self.inbox);
-        if inbox.closed {
-            drop(inbox);
-            return drop(deliveries);
-        }
-        inbox.waiting.extend(deliveries);
-        drop(inbox);
-        self.arrived.notify_waiters();
+        // Those of a closed inbox go back when dropped.
+        drop(self.inbox.put(deliveries));
     }
 
     /// Takes in what is to be settled without having been delivered.
@@ -324,30 +356,17 @@ impl Hold {
 
     /// Waits for deliveries; at most `max`, none when the inbox is closed.
     pub async fn take(&self, max: usize) -> Vec<Delivery> {
-        loop {
-            let arrived = self.arrived.notified();
-            tokio::pin!(arrived);
-            arrived.as_mut().enable();
-            {
-                let mut inbox = lock(&self.inbox);
-                let count = inbox.waiting.len().min(max);
-                if count > 0 || inbox.closed {
-                    return inbox.waiting.drain(..count).collect();
-                }
-            }
-            arrived.await;
-        }
+        self.inbox.take(max).await
+    }
+
+    /// Waits for one delivery; `None` when the inbox is closed.
+    pub async fn take_one(&self) -> Option<Delivery> {
+        self.inbox.take_one().await
     }
 
     /// No more deliveries: what waits goes back.
     pub fn close_inbox(&self) {
-        let waiting = {
-            let mut inbox = lock(&self.inbox);
-            inbox.closed = true;
-            std::mem::take(&mut inbox.waiting)
-        };
-        self.arrived.notify_waiters();
-        drop(waiting);
+        drop(self.inbox.close());
     }
 
     /// Hands endings to the settler.
@@ -359,6 +378,7 @@ impl Hold {
         // Counted before the settler can see them, and count them off.
         self.unsettled.fetch_add(count, Ordering::AcqRel);
         self.running.fetch_sub(count, Ordering::AcqRel);
+        self.ended_ever.fetch_add(count as u64, Ordering::Relaxed);
         drop(queue);
         self.ended.notify_one();
         self.freed.notify_waiters();
@@ -413,7 +433,7 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(30);
 
     fn hold() -> Hold {
-        Hold::new(10, 10)
+        Hold::new(Limits { concurrency: 10, prefetch: Some(0), most_ahead: 0, most_unsettled: 10 })
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::store::{self, Intake};
 /// The most entries taken over in one look.
 const CLAIM_BATCH: usize = 100;
 
+/// How long a job waits for a free slot before another consumer may have it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Reads new entries until the session stops.
 pub(super) async fn read(shared: &Shared) -> Result<()> {
     let wait = longest_wait(shared);
@@ -41,6 +44,7 @@ async fn read_with(shared: &Shared, intake: &Intake, wait: Duration) -> Result<(
         let entries = next(shared, intake, count, wait).await?;
         note(shared, &Ok(()));
         density.saw(accept(shared, entries, sent_ms));
+        shared.hold.adapt();
         if shared.stop.is_cancelled() {
             return Ok(());
         }
@@ -94,6 +98,8 @@ pub(super) async fn sweep(shared: &Shared) -> Result<()> {
     let mut cursor = Bytes::from_static(b"0-0");
     while !shared.stop.is_cancelled() {
         shared.counts.last_turn_ms.store(shared.hold.clock_ms(), Ordering::Relaxed);
+        shared.hold.adapt();
+        shared.hold.hand_back(PATIENCE);
         let room = shared.hold.room().min(CLAIM_BATCH);
         let found = if room > 0 { claim(shared, room, &mut cursor).await? } else { 0 };
         if found == 0 || cursor == "0-0" {

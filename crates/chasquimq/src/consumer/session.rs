@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::held::{Delivery, Ending, Hold};
+use super::held::{Delivery, Ending, Hold, Limits};
 use super::supervisor::supervise;
 use super::{leases, reader, settler};
 use crate::config::ConsumerConfig;
@@ -49,6 +49,7 @@ pub(super) struct Shared {
     pub stop: CancellationToken,
     pub counts: Counts,
     names: Mutex<HashMap<Bytes, Arc<str>>>,
+    no_name: Arc<str>,
 }
 
 /// What a session has done so far.
@@ -119,6 +120,11 @@ impl Session {
     /// Waits for jobs; at most `max`. None means that the session stops: ask no more.
     pub async fn take(&self, max: usize) -> Vec<Delivery> {
         self.shared.hold.take(max.max(1)).await
+    }
+
+    /// Waits for one job; `None` means that the session stops.
+    pub(super) async fn take_one(&self) -> Option<Delivery> {
+        self.shared.hold.take_one().await
     }
 
     /// Hands over how deliveries ended; they are stored in batches. Never blocks.
@@ -197,10 +203,16 @@ impl Shared {
         };
         Self {
             metrics,
-            hold: Arc::new(Hold::new(config.capacity(), MOST_UNSETTLED)),
+            hold: Arc::new(Hold::new(Limits {
+                concurrency: config.concurrency,
+                prefetch: config.prefetch,
+                most_ahead: 2 * config.batch,
+                most_unsettled: MOST_UNSETTLED,
+            })),
             stop: CancellationToken::new(),
             counts: Counts::default(),
             names: Mutex::default(),
+            no_name: "".into(),
             store,
             config,
             policy,
@@ -217,6 +229,9 @@ impl Shared {
 
     /// A job's name as a shared string.
     pub fn name(&self, name: &Bytes) -> Arc<str> {
+        if name.is_empty() {
+            return Arc::clone(&self.no_name);
+        }
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = names.get(name) {
             return Arc::clone(known);

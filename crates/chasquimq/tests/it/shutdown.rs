@@ -13,7 +13,12 @@ async fn a_hung_handler_does_not_hold_shutdown_beyond_its_deadline() {
     let (server, queue) = (shared_server().await, unique_queue("hung"));
     let producer = producer(server, &queue).await;
     producer.add_bulk((0..1001).collect()).await.unwrap();
-    let hung = ConsumerConfig { shutdown_deadline_secs: 1, concurrency: 4, ..config(&queue) };
+    let hung = ConsumerConfig {
+        shutdown_deadline_secs: 1,
+        concurrency: 4,
+        prefetch: Some(1),
+        ..config(&queue)
+    };
     let worker = Worker::start(&server.url(), hung, |_| std::future::pending());
     worker.ran(4).await;
     let asked = Instant::now();
