@@ -11,17 +11,27 @@ from support.server import Server
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_python_example_runs(own_server: Server) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+def test_the_python_examples_run(own_server: Server) -> None:
+    adding, following = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    environment = {**os.environ, "CHASQUIMQ_URL": own_server.url, "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", example],
-        env={**os.environ, "CHASQUIMQ_URL": own_server.url},
+        [sys.executable, "-c", adding],
+        env=environment,
         capture_output=True,
         text=True,
         timeout=30,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["Hello, Ada! (run 1)", "Hello, Grace! (run 1)"]
+    follower = subprocess.Popen(
+        [sys.executable, "-c", following], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert follower.stdout is not None
+    told = [follower.stdout.readline().split(" ", 2) for _ in range(3)]
+    follower.kill()
+    follower.communicate(timeout=10)
+    assert sorted(name for name, _, _ in told) == ["completed", "completed", "delayed"]
+    assert sum("'delay_ms': '500'" in fields for _, _, fields in told) == 1
 
 
 def test_every_figure_comes_from_the_results() -> None:
