@@ -9,6 +9,7 @@ mod finish;
 mod intake;
 pub(crate) mod keys;
 mod moves;
+mod packing;
 mod scripts;
 mod transport;
 pub(crate) mod wire;

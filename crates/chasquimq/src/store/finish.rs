@@ -2,6 +2,7 @@
 //! server's time that the general script takes, and tells of several jobs in one event entry.
 
 use super::moves::{Completed, Completion, Stored};
+use super::packing::{column, decimal, is_line};
 use super::transport::{Arg, Reply, bytes, int, is_unknown_command};
 use super::{Store, flag, scripts};
 use crate::error::Result;
@@ -10,7 +11,6 @@ impl Completion {
     /// Whether nobody else can hold the entry, all its jobs are done, no id is to be released, and
     /// what is to be told of them fits into a line.
     pub fn is_plain(&self) -> bool {
-        let is_line = |text: &[u8]| !text.contains(&b'\n');
         let plain =
             |job: &Completed| !job.unique && is_line(job.id.as_bytes()) && is_line(&job.name);
         !self.check_owner && self.jobs.len() == self.total && self.jobs.iter().all(plain)
@@ -67,24 +67,10 @@ fn tell(batch: &[Completion], pack: usize, args: &mut Vec<Arg>) {
 }
 
 fn columns(jobs: &[&Completed]) -> [Arg; 4] {
-    let column = |write: fn(&Completed, &mut Vec<u8>)| {
-        let mut column = Vec::with_capacity(jobs.len() * 4);
-        for (n, job) in jobs.iter().enumerate() {
-            if n > 0 {
-                column.push(b'\n');
-            }
-            write(job, &mut column);
-        }
-        bytes(&column.into())
-    };
     [
-        column(|job, to| to.extend_from_slice(job.id.as_bytes())),
-        column(|job, to| to.extend_from_slice(&job.name)),
-        column(|job, to| decimal(job.run.into(), to)),
-        column(|job, to| decimal(job.duration_us, to)),
+        column(jobs, |job, to| to.extend_from_slice(job.id.as_bytes())),
+        column(jobs, |job, to| to.extend_from_slice(&job.name)),
+        column(jobs, |job, to| decimal(job.run.into(), to)),
+        column(jobs, |job, to| decimal(job.duration_us, to)),
     ]
-}
-
-fn decimal(number: u64, to: &mut Vec<u8>) {
-    to.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::packing::{column, decimal, is_line};
 use super::transport::{Arg, Reply, bytes, classify, int, is_unknown_command};
 use super::{Store, flag, scripts};
 use crate::error::{Error, Result};
@@ -42,6 +43,8 @@ pub(crate) struct Completed {
 #[derive(Debug)]
 pub(crate) struct Retry {
     pub entry: Bytes,
+    /// Whether another consumer may hold the entry by now, or the job has been settled.
+    pub check_owner: bool,
     pub total: usize,
     pub index: usize,
     pub id: String,
@@ -100,7 +103,7 @@ impl Store {
     ) -> Result<Vec<Stored>> {
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events, &k.unique];
-        let mut args = self.preamble(group, consumer, 6 + batch.len() * 10);
+        let mut args = self.preamble(group, consumer, 5 + batch.len() * 10);
         args.push(flag(self.capabilities().ackdel()));
         for entry in batch {
             args.extend([bytes(&entry.entry), flag(entry.check_owner), int(entry.total as u64)]);
@@ -124,12 +127,19 @@ impl Store {
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events, &k.delayed, &k.jobs, &k.retrying];
         let mut args = self.preamble(group, consumer, 5 + batch.len() * 10);
-        args.push(bytes(&k.wake));
+        args.extend([bytes(&k.wake), int(batch.len() as u64)]);
         for job in batch {
-            args.extend([bytes(&job.entry), int(job.total as u64), int(job.index as u64)]);
-            args.extend([job.id.as_str().into(), bytes(&job.name), bytes(&job.record)]);
-            args.extend([int(job.backoff_ms), int(job.run.into()), int(job.duration_us)]);
-            args.push(job.error.as_str().into());
+            args.extend([bytes(&job.entry), flag(job.check_owner), int(job.total as u64)]);
+            args.extend([int(job.index as u64), job.id.as_str().into(), bytes(&job.record)]);
+            args.push(int(job.backoff_ms));
+        }
+        if self.events.enabled {
+            let in_lines = batch.iter().all(Retry::is_told_in_lines);
+            let pack = if in_lines { self.events.pack.max(1) } else { 1 };
+            for (n, jobs) in batch.chunks(pack).enumerate() {
+                args.extend([int((n * pack + 1) as u64), int(jobs.len() as u64)]);
+                args.extend(told(jobs));
+            }
         }
         self.results(&self.run(&scripts::RETRY, &keys, args).await?, batch.len())
     }
@@ -144,7 +154,7 @@ impl Store {
     ) -> Result<Vec<Stored>> {
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events, &k.dlq, &k.unique];
-        let mut args = self.preamble(group, consumer, 5 + batch.len() * 14);
+        let mut args = self.preamble(group, consumer, 4 + batch.len() * 14);
         args.push(int(keep));
         for job in batch {
             args.extend([bytes(&job.entry), int(job.total as u64), int(job.index as u64)]);
@@ -165,7 +175,7 @@ impl Store {
     ) -> Result<Vec<Stored>> {
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events];
-        let mut args = self.preamble(group, consumer, 4 + batch.len() * 7);
+        let mut args = self.preamble(group, consumer, 3 + batch.len() * 7);
         for entry in batch {
             args.extend([bytes(&entry.entry), int(entry.total as u64), bytes(&entry.value)]);
             args.push(int(entry.jobs.len() as u64));
@@ -191,14 +201,28 @@ impl Store {
 
     fn preamble(&self, group: &str, consumer: &str, capacity: usize) -> Vec<Arg> {
         let mut args = Vec::with_capacity(capacity);
-        args.extend([
-            group.into(),
-            consumer.into(),
-            self.cap(true),
-            int(self.events.pack.max(1) as u64),
-        ]);
+        args.extend([group.into(), consumer.into(), self.cap(true)]);
         args
     }
+}
+
+impl Retry {
+    fn is_told_in_lines(&self) -> bool {
+        is_line(self.id.as_bytes()) && is_line(&self.name) && is_line(self.error.as_bytes())
+    }
+}
+
+/// The fields of the events that tell of retries.
+fn told(jobs: &[Retry]) -> [Arg; 7] {
+    [
+        column(jobs, |job, to| to.extend_from_slice(job.id.as_bytes())),
+        column(jobs, |job, to| to.extend_from_slice(&job.name)),
+        column(jobs, |job, to| decimal(job.run.into(), to)),
+        column(jobs, |job, to| decimal(job.duration_us, to)),
+        column(jobs, |job, to| to.extend_from_slice(job.error.as_bytes())),
+        column(jobs, |job, to| decimal(u64::from(job.run) + 1, to)),
+        column(jobs, |job, to| decimal(job.backoff_ms, to)),
+    ]
 }
 
 /// An error text in a reply, as an error.
@@ -212,8 +236,11 @@ pub(super) fn fault(item: &Reply) -> Option<Error> {
     }
 }
 
-/// One answer an item, and how many events were dropped.
+/// One answer an item, and how many events were dropped. A mere number: all were stored.
 fn results(reply: &Reply, expected: usize) -> Result<(Vec<Stored>, u64)> {
+    if *reply == Reply::Int(expected as i64) {
+        return Ok(((0..expected).map(|_| Stored::Yes).collect(), 0));
+    }
     let items = reply.items().get(1..).unwrap_or_default();
     let (items, dropped) = match items.split_at_checked(expected) {
         Some((items, [])) => (items, 0),

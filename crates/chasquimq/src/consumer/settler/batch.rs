@@ -91,7 +91,7 @@ impl Batch {
                 self.releases.file(&entry, settlement);
             }
             Transition::Retry { backoff_ms } => {
-                let retry = retry(parts, &settlement, backoff_ms);
+                let retry = retry(shared, parts, &settlement, backoff_ms);
                 self.retries.push(retry, settlement);
             }
             Transition::Bury { reason } => {
@@ -203,11 +203,14 @@ impl Release {
     }
 }
 
-fn retry(parts: &Parts, settlement: &Settlement, backoff_ms: u64) -> Retry {
+fn retry(shared: &Shared, parts: &Parts, settlement: &Settlement, backoff_ms: u64) -> Retry {
     let (id, name, _) = identity(parts);
     let run = parts.standing().attempt.saturating_add(1);
+    // One sent before may be stored already, which only the look tells.
+    let is_fresh = shared.hold.is_fresh(&parts.entry, shared.config.lease());
     Retry {
         entry: parts.entry.id.clone(),
+        check_owner: settlement.ending.resent || !is_fresh,
         total: parts.entry.total,
         index: parts.index,
         id,

@@ -1,6 +1,6 @@
 -- bury: running -> dead. Writes the job to the dead-letter queue, then settles it in its entry.
 -- KEYS  4 dlq, 5 unique
--- ARGV  5 dead jobs to keep (0: all), then per job: entry id, jobs in the entry, index, job id or "",
+-- ARGV  4 dead jobs to keep (0: all), then per job: entry id, jobs in the entry, index, job id or "",
 --       name, release the id (1|0), reason, error text, run that gave up (0: none ran),
 --       duration in us, lost, number of raw values, and these: field, value, … ("j", record for a job)
 -- Returns {jobs stored, per job 1 stored | 0 not this consumer's or settled before | an error text,
@@ -16,7 +16,7 @@ local function write(i, raw)
     'source_id', ARGV[i]}
   for n = i + 12, i + 11 + math.min(raw, MOST) do entry[#entry + 1] = ARGV[n] end
   local fault = failure(redis.pcall(unpack(entry)))
-  if not fault and ARGV[5] ~= '0' then redis.pcall('XTRIM', KEYS[4], 'MAXLEN', ARGV[5]) end
+  if not fault and ARGV[4] ~= '0' then redis.pcall('XTRIM', KEYS[4], 'MAXLEN', ARGV[4]) end
   return fault
 end
 
@@ -38,7 +38,7 @@ local function bury(i, raw)
   return 1
 end
 
-local i = 6
+local i = 5
 while i <= #ARGV do
   local raw = tonumber(ARGV[i + 11])
   reply[#reply + 1] = bury(i, raw)

@@ -1,6 +1,6 @@
 -- complete: running -> done. Marks jobs settled; acknowledges and deletes entries that are through.
 -- KEYS  4 unique
--- ARGV  5 XACKDEL available (1|0), then per entry: id, look at the owner (1|0), jobs in the entry,
+-- ARGV  4 XACKDEL available (1|0), then per entry: id, look at the owner (1|0), jobs in the entry,
 --       jobs settled now, and per job: index, id, name, attempt, duration in us, release the id (1|0)
 -- Returns {entries stored, per entry 1 stored | 0 not this consumer's or settled before,
 --          and at the end events dropped, if any}.
@@ -19,7 +19,7 @@ local function settle_jobs(entry, first, last)
 end
 
 local function acknowledge()
-  if ARGV[5] == '1' then
+  if ARGV[4] == '1' then
     return redis.call('XACKDEL', stream, group, 'IDS', #closing, unpack(closing))
   end
   local acked, gone = {}, {}
@@ -39,7 +39,7 @@ local function tell_jobs(entry)
   end
 end
 
-local i = 6
+local i = 5
 while i <= #ARGV do
   local id, total, jobs = ARGV[i], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   local entry = {slot = #reply + 1, jobs = {}}

@@ -1,5 +1,5 @@
 -- release: running -> ready. Appends jobs as a new entry, then settles them in their old one.
--- ARGV  from 5 per entry: id, jobs in the entry, value of the new entry, jobs released,
+-- ARGV  from 4 per entry: id, jobs in the entry, value of the new entry, jobs released,
 --       and per job: index, id, name
 -- Returns {entries stored, per entry 1 stored | 0 not this consumer's, or one of the jobs settled
 --          before | an error text; nothing changed, and at the end events dropped, if any}.
@@ -21,7 +21,7 @@ local function release(i, jobs)
   return 1
 end
 
-local i = 5
+local i = 4
 while i <= #ARGV do
   local jobs = tonumber(ARGV[i + 3])
   reply[#reply + 1] = release(i, jobs)

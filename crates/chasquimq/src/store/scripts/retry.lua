@@ -1,31 +1,36 @@
--- retry: running -> delayed. Writes the job to its new place, then settles it in its entry.
+-- retry: running -> delayed. Writes jobs to their new place, then settles them in their entries.
 -- KEYS  4 delayed, 5 jobs, 6 retrying
--- ARGV  5 wake channel, then per job: entry id, jobs in the entry, index, job id, name, record,
---       backoff ms, run that failed, duration in us, error text
--- Returns {jobs stored, per job 1 stored | 0 not this consumer's or settled before | an error text,
+-- ARGV  4 wake channel, 5 jobs, then per job: entry id, look at the owner (1|0), jobs in the entry,
+--       index, job id, record, backoff ms; then per event entry: first job it tells of, jobs, and of
+--       these, joined by line ends when they are several: ids, names, runs that failed, durations in
+--       us, error texts, runs to come, backoffs in ms
+-- Returns the number of jobs when all are stored, else
+--         {jobs stored, per job 1 stored | 0 not this consumer's or settled before | an error text,
 --          nothing changed, and at the end events dropped, if any}.
+local STRIDE, TOLD = 7, 9
+local jobs = tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before = tonumber((redis.pcall('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES'))[2])
-local reply, accepted, earliest = {0}, {}, nil
+local accepted, reply, earliest = {}, {0}, math.huge
 
--- Whether the job is this consumer's to settle; then it waits to be written with the others.
-local function accept(i)
-  local id, total, index = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  if not owned(id) or total > 1 and is_settled(bitmap(id, total), index) then return end
-  local due = now + tonumber(ARGV[i + 6])
-  earliest = math.min(earliest or due, due)
-  accepted[#accepted + 1] = {at = i, slot = #reply, due = due}
+-- Whether the job is this consumer's to settle.
+local function is_ours(i)
+  if ARGV[i + 1] == '1' and not owned(ARGV[i]) then return false end
+  local total = tonumber(ARGV[i + 2])
+  return total == 1 or not is_settled(bitmap(ARGV[i], total), tonumber(ARGV[i + 3]))
 end
 
 -- Writes all accepted jobs, or none: the error text.
 local function write()
   local records, times, ids = {}, {}, {}
-  for n, job in ipairs(accepted) do
-    local id = ARGV[job.at + 3]
+  for n = 1, #accepted do
+    local i = accepted[n]
+    local id, due = ARGV[i + 4], now + ARGV[i + 6]
     ids[n] = id
-    records[2 * n - 1], records[2 * n] = id, ARGV[job.at + 5]
-    times[2 * n - 1], times[2 * n] = job.due, id
+    records[2 * n - 1], records[2 * n] = id, ARGV[i + 5]
+    times[2 * n - 1], times[2 * n] = due, id
+    if due < earliest then earliest = due end
   end
   local fault = failure(redis.pcall('HSET', KEYS[5], unpack(records)))
   if fault then return fault end
@@ -35,15 +40,33 @@ local function write()
   return fault
 end
 
-local failed, scheduled = {}, {}
+local function settle_job(i)
+  local id, total = ARGV[i], tonumber(ARGV[i + 2])
+  if total == 1 then
+    through[#through + 1] = id
+  else
+    settle(id, mark(bitmap(id, total), tonumber(ARGV[i + 3])))
+  end
+end
 
-local function finish(i)
-  local id, total, index = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  settle(id, total > 1 and mark(bitmap(id, total), index) or '1')
-  local job, name, run = ARGV[i + 3], ARGV[i + 4], ARGV[i + 7]
-  failed[#failed + 1] = {job, name, run, ARGV[i + 8], ARGV[i + 9]}
-  scheduled[#scheduled + 1] = {job, name, string.format('%.0f', run + 1), ARGV[i + 6]}
-  reply[1] = reply[1] + 1
+local function tell_jobs(jobs, ids, names, runs, durations, errors, coming, backoffs)
+  publish(jobs, 'failed', 'id', ids, 'n', names, 'attempt', runs, 'duration_us', durations,
+    'reason', errors)
+  publish(jobs, 'retry-scheduled', 'id', ids, 'n', names, 'attempt', coming, 'backoff_ms', backoffs)
+end
+
+-- Tells of those jobs of an event entry that were stored.
+local function tell_some(i, first, count)
+  local columns = {}
+  for column = 1, TOLD - 2 do
+    local text = ARGV[i + 1 + column]
+    columns[column] = count > 1 and lines(text) or {text}
+  end
+  for n = 1, count do
+    local job = {}
+    for column = 1, #columns do job[column] = columns[column][n] end
+    if reply[first + n] == 1 then tell_jobs(1, unpack(job)) end
+  end
 end
 
 -- Small hashes, sets and sorted sets are lists that every look-up scans. One value of more than 64
@@ -60,21 +83,35 @@ local function spread()
   redis.pcall('SREM', KEYS[6], long)
 end
 
-for i = 6, #ARGV, 10 do
-  reply[#reply + 1] = 0
-  accept(i)
+local after = 6 + jobs * STRIDE
+for n = 1, jobs do
+  local i = 6 + (n - 1) * STRIDE
+  reply[n + 1] = 0
+  if is_ours(i) then
+    accepted[#accepted + 1] = i
+    reply[n + 1] = 1
+  end
 end
 if #accepted == 0 then return reply end
 spread()
 local fault = write()
-for _, job in ipairs(accepted) do
-  reply[job.slot] = fault or 1
-  if not fault then finish(job.at) end
+if fault then
+  for n = 2, #reply do reply[n] = reply[n] == 1 and fault or 0 end
+  return reply
 end
-if not fault and (not before or earliest < before) then
-  redis.pcall('PUBLISH', ARGV[5], string.format('%.0f', earliest))
+for n = 1, #accepted do settle_job(accepted[n]) end
+if not before or earliest < before then
+  redis.pcall('PUBLISH', ARGV[4], string.format('%.0f', earliest))
 end
 remove_through()
-tell_all('failed', {'id', 'n', 'attempt', 'duration_us', 'reason'}, failed)
-tell_all('retry-scheduled', {'id', 'n', 'attempt', 'backoff_ms'}, scheduled)
+reply[1] = #accepted
+for i = after, #ARGV, TOLD do
+  local first, count = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  if #accepted == jobs then
+    tell_jobs(count, unpack(ARGV, i + 2, i + TOLD - 1))
+  else
+    tell_some(i, first, count)
+  end
+end
+if #accepted == jobs and dropped == 0 then return jobs end
 return with_dropped(reply)

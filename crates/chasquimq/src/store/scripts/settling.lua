@@ -1,6 +1,6 @@
 -- settling: what complete, retry, bury and release share; it stands before each of them.
 -- KEYS  1 stream, 2 settled, 3 events
--- ARGV  1 group, 2 consumer, 3 events to keep (0: publish nothing), 4 events an entry
+-- ARGV  1 group, 2 consumer, 3 events to keep (0: publish nothing)
 local stream, settled, events = KEYS[1], KEYS[2], KEYS[3]
 local group, consumer, cap = ARGV[1], ARGV[2], ARGV[3]
 redis.call('XDEL', stream, '0-1') -- changes nothing, yet lets the script complete when out of memory
@@ -49,39 +49,23 @@ local function failure(reply)
 end
 
 local dropped = 0
-local pack = tonumber(ARGV[4])
 
--- Publishes an event, or counts it as dropped: what it tells of is stored either way.
-local function tell(...)
+-- Publishes `count` events in one entry, or counts them as dropped: what they tell of is stored either way.
+local function publish(count, ...)
   if cap == '0' then return end
-  if failure(redis.pcall('XADD', events, 'MAXLEN', '~', cap, '*', 'e', ...)) then
-    dropped = dropped + 1
-    return true
+  local entry = {...}
+  if count > 1 then entry[#entry + 1], entry[#entry + 2] = 'k', count end
+  if failure(redis.pcall('XADD', events, 'MAXLEN', '~', cap, '*', 'e', unpack(entry))) then
+    dropped = dropped + count
   end
 end
 
-local function joined(rows, column, first, last)
-  local values = {}
-  for n = first, last do values[#values + 1] = rows[n][column] end
-  return table.concat(values, '\n')
-end
+local function tell(...) publish(1, ...) end
 
--- Publishes events of one kind, `pack` an entry. A line end in a text would be taken for the next
--- event: then each has an entry of its own.
-local function tell_all(event, fields, rows)
-  local most = pack
-  for column = 1, #fields do
-    local text = joined(rows, column, 1, #rows)
-    if select(2, string.gsub(text, '\n', '')) >= #rows then most = 1 end
-  end
-  for first = 1, #rows, most do
-    local last, entry = math.min(first + most - 1, #rows), {event}
-    for column, field in ipairs(fields) do
-      entry[#entry + 1], entry[#entry + 2] = field, joined(rows, column, first, last)
-    end
-    if last > first then entry[#entry + 1], entry[#entry + 2] = 'k', last - first + 1 end
-    if tell(unpack(entry)) then dropped = dropped + last - first end
-  end
+local function lines(text)
+  local all = {}
+  for line in string.gmatch(text .. '\n', '(.-)\n') do all[#all + 1] = line end
+  return all
 end
 
 local function with_dropped(reply)

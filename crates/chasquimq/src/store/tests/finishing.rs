@@ -115,24 +115,34 @@ async fn finish_falls_back_when_an_older_server_has_taken_over() {
 #[tokio::test]
 async fn retries_are_told_several_an_entry_unless_a_text_has_lines() {
     let queue = packing(2).await;
-    let ids = queue.deliver(&["a", "b", "c", "d", "e"]).await;
-    queue.hand_to(OTHER, &ids[1]).await;
+    let ids = queue.deliver(&["a", "b", "c", "d", "e", "f"]).await;
+    queue.hand_to(OTHER, &ids[3]).await;
     let retry = |n: usize, error: &str| Retry {
         id: format!("r{n}"),
         error: error.into(),
         ..failed(&ids[n], 1, 0)
     };
-    let batch = [retry(0, "boom"), retry(1, "late"), retry(2, "bang")];
-    assert_eq!(verdicts(&queue.retry(&batch).await), "yny");
-    assert_eq!(verdicts(&queue.retry(&[retry(3, "two\nlines"), retry(4, "one")]).await), "yy");
+    let all = [retry(0, "boom"), Retry { check_owner: false, ..retry(1, "bang") }];
+    assert_eq!(verdicts(&queue.retry(&all).await), "yy");
+    assert_eq!(verdicts(&queue.retry(&[retry(2, "one"), retry(3, "late")]).await), "yn");
+    assert_eq!(verdicts(&queue.retry(&[retry(4, "two\nlines"), retry(5, "one")]).await), "yy");
+    let failed = |n: usize, error: &str| {
+        format!("e=failed id=r{n} n=send attempt=2 duration_us=250 reason={error}")
+    };
+    let again = |n: usize| format!("e=retry-scheduled id=r{n} n=send attempt=3 backoff_ms=5000");
+    let both = "id=r0\nr1 n=send\nsend";
     assert_eq!(
         queue.dump().await.events,
         [
-            "e=failed id=r0\nr2 n=send\nsend attempt=2\n2 duration_us=250\n250 reason=boom\nbang k=2",
-            "e=retry-scheduled id=r0\nr2 n=send\nsend attempt=3\n3 backoff_ms=5000\n5000 k=2",
-            "e=failed id=r3 n=send attempt=2 duration_us=250 reason=two\nlines",
-            "e=failed id=r4 n=send attempt=2 duration_us=250 reason=one",
-            "e=retry-scheduled id=r3\nr4 n=send\nsend attempt=3\n3 backoff_ms=5000\n5000 k=2",
+            format!("e=failed {both} attempt=2\n2 duration_us=250\n250 reason=boom\nbang k=2"),
+            format!("e=retry-scheduled {both} attempt=3\n3 backoff_ms=5000\n5000 k=2"),
+            failed(2, "one"),
+            again(2),
+            failed(4, "two\nlines"),
+            again(4),
+            failed(5, "one"),
+            again(5),
         ]
     );
+    assert!(queue.dump().await.pending.iter().all(|(_, holder, _)| holder == OTHER));
 }
