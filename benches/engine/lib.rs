@@ -5,14 +5,16 @@
 //! else it does: compare ratios of one run.
 
 mod bench;
+pub mod callgrind;
 mod machine;
 mod meter;
 mod queue;
 pub mod raw;
 pub mod report;
+pub mod sinks;
 pub mod stats;
 
 pub use bench::{Bench, Options, main};
 pub use machine::Machine;
 pub use meter::{Cost, Meter, resident_mb};
-pub use queue::{Countdown, Worker, consumer_config, epoch_ms, producer, within};
+pub use queue::{Countdown, Worker, consumer_config, epoch_ms, preload, producer, within};

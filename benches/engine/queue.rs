@@ -26,6 +26,24 @@ pub async fn producer(bench: &Bench) -> Result<Producer<u64>> {
     Ok(Producer::connect(&bench.server.url(), config).await?)
 }
 
+/// Empties the server and fills the queue; its stream and the server's memory a job.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn preload(bench: &Bench, jobs: u64) -> Result<(String, f64)> {
+    bench.flush().await?;
+    let producer = producer(bench).await?;
+    let before: f64 = bench.info("memory", "used_memory").await?.parse()?;
+    for first in (0..jobs).step_by(1000) {
+        producer.add_bulk((first..jobs.min(first + 1000)).collect()).await?;
+    }
+    let after: f64 = bench.info("memory", "used_memory").await?.parse()?;
+    let stream = producer.stream_key();
+    producer.shutdown().await;
+    bench.reset_calls().await?;
+    Ok((stream, (after - before) / jobs as f64))
+}
+
 /// The defaults, for the benchmark's queue.
 pub fn consumer_config() -> ConsumerConfig {
     ConsumerConfig { queue_name: QUEUE.into(), ..Default::default() }
@@ -52,7 +70,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts one.
+    /// Starts one at the benchmark's server.
     pub fn start<F>(
         bench: &Bench,
         config: ConsumerConfig,
@@ -61,8 +79,20 @@ impl Worker {
     where
         F: Future<Output = Result<(), HandlerError>> + Send + 'static,
     {
+        Self::start_at(bench.server.url(), config, handler)
+    }
+
+    /// Starts one at a server that another process may have started.
+    pub fn start_at<F>(
+        url: String,
+        config: ConsumerConfig,
+        handler: impl Fn(Job<u64>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), HandlerError>> + Send + 'static,
+    {
         let stop = CancellationToken::new();
-        let consumer = Consumer::new(bench.server.url(), config);
+        let consumer = Consumer::new(url, config);
         Self { task: tokio::spawn(consumer.run(handler, stop.clone())), stop }
     }
 

@@ -5,13 +5,14 @@ use chasquimq::{ConsumerConfig, EventsConfig};
 use chasquimq_benches::raw::RawClient;
 use chasquimq_benches::report::{Target, say};
 use chasquimq_benches::{
-    Bench, Cost, Countdown, Meter, Worker, consumer_config, main as run, producer, resident_mb,
+    Bench, Cost, Countdown, Meter, Worker, consumer_config, main as run, preload, resident_mb,
 };
 use std::sync::Arc;
 
 const RAW: &str = "raw client, the ceiling";
 const EVENTS_OFF: &str = "events off";
 const EVENTS_ON: &str = "events on (default)";
+const EVENTS_COST: &str = "events cost %";
 const READ: u64 = 256;
 
 fn main() -> Result<()> {
@@ -20,7 +21,7 @@ fn main() -> Result<()> {
 
 async fn measure(mut bench: Bench) -> Result<Bench> {
     let jobs = bench.jobs(5_000, 200_000);
-    let (mut ratios, mut ratios_on) = (vec![], vec![]);
+    let (mut ratios, mut ratios_on, mut costs) = (vec![], vec![], vec![]);
     for round in 1..=bench.rounds(5) {
         let ceiling = raw(&mut bench, jobs).await?.jobs_per_second();
         let off = engine(&mut bench, jobs, EVENTS_OFF).await?.jobs_per_second();
@@ -28,6 +29,7 @@ async fn measure(mut bench: Bench) -> Result<Bench> {
         say(&format!("round {round}: raw {ceiling:.0}, events off {off:.0}, on {on:.0} jobs/s"));
         ratios.push(off / ceiling);
         ratios_on.push(on / ceiling);
+        costs.push((1.0 - on / off) * 100.0);
     }
     for (row, ratios) in [(EVENTS_OFF, ratios), (EVENTS_ON, ratios_on)] {
         for ratio in ratios {
@@ -35,26 +37,16 @@ async fn measure(mut bench: Bench) -> Result<Bench> {
         }
     }
     let report = &mut bench.report;
+    for cost in costs {
+        report.record(EVENTS_ON, EVENTS_COST, cost);
+    }
     let ratio = report.median(EVENTS_OFF, "of the ceiling");
     report.check("share of the ceiling, events off", ratio, Target::AtLeast(0.85));
     let cost = report.median(EVENTS_ON, "server µs/job");
     report.check("server CPU, default events, µs a job", cost, Target::AtMost(9.6));
+    let cost = report.median(EVENTS_ON, EVENTS_COST);
+    report.check("throughput that events cost, %", cost, Target::AtMost(15.0));
     Ok(bench)
-}
-
-/// Fills the queue; its stream and the server's memory a job.
-async fn preload(bench: &Bench, jobs: u64) -> Result<(String, f64)> {
-    bench.flush().await?;
-    let producer = producer(bench).await?;
-    let before: f64 = bench.info("memory", "used_memory").await?.parse()?;
-    for first in (0..jobs).step_by(1000) {
-        producer.add_bulk((first..jobs.min(first + 1000)).collect()).await?;
-    }
-    let after: f64 = bench.info("memory", "used_memory").await?.parse()?;
-    let stream = producer.stream_key();
-    producer.shutdown().await;
-    bench.reset_calls().await?;
-    Ok((stream, (after - before) / jobs as f64))
 }
 
 async fn raw(bench: &mut Bench, jobs: u64) -> Result<Cost> {
