@@ -1,7 +1,8 @@
 //! Events: what happened to jobs, told by the queue itself to whoever listens.
 //!
-//! Each script that changes a job writes the event in the same step, so nothing is told that was
-//! not stored, and nothing stored goes untold while the stream can be written. The stream holds
+//! Each script that changes a job writes the event in the same step (`active`: the reader, right
+//! after), so nothing is told that was not stored, and nothing stored goes untold while the stream
+//! can be written. The stream holds
 //! plain strings, is bounded, and every listener reads all of it from a place of its own.
 //!
 //! | event | fields beside `e`, `id`, `n` (job name) |
@@ -9,6 +10,7 @@
 //! | `waiting` (opt-in) | - |
 //! | `delayed` | `delay_ms` |
 //! | `promoted` (opt-in) | - |
+//! | `active` (opt-in) | `attempt` (the run that begins) |
 //! | `completed` | `attempt`, `duration_us` |
 //! | `failed` | `attempt`, `duration_us`, `reason` (error text) |
 //! | `retry-scheduled` | `attempt` (the run to come), `backoff_ms` |

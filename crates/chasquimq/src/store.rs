@@ -26,6 +26,7 @@ pub use capabilities::Capabilities;
 pub(crate) use intake::Intake;
 pub use keys::Keys;
 pub(crate) use moves::{Burial, Completed, Completion, Release, Released, Retry, Stored};
+pub(crate) use packing::Active;
 use transport::{Arg, Link, Reply, Script, bytes, int};
 pub(crate) use transport::{Messages, Reconnects, redact};
 

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::lifecycle::{self, Outcome};
 use crate::metrics::{DlqReason, JobStarted, ReaderBatch};
 use crate::store::wire::{self, Item};
-use crate::store::{self, Intake};
+use crate::store::{self, Active, Intake};
 
 /// The most entries taken over in one look.
 const CLAIM_BATCH: usize = 100;
@@ -43,7 +43,7 @@ async fn read_with(shared: &Shared, intake: &Intake, wait: Duration) -> Result<(
         let sent_ms = shared.hold.clock_ms();
         let entries = next(shared, intake, count, wait).await?;
         note(shared, &Ok(()));
-        density.saw(accept(shared, entries, sent_ms));
+        density.saw(accept(shared, entries, sent_ms).await);
         shared.hold.adapt();
         if shared.stop.is_cancelled() {
             return Ok(());
@@ -125,13 +125,13 @@ async fn claim(shared: &Shared, room: usize, cursor: &mut Bytes) -> Result<usize
         shared.metrics.tell(|sink| sink.ghost_entries(claimed.ghosts));
     }
     let found = claimed.entries.len();
-    accept(shared, claimed.entries, sent_ms);
+    accept(shared, claimed.entries, sent_ms).await;
     Ok(found)
 }
 
 /// Takes entries in: deliveries to the inbox, what cannot run to the settler. Returns entries and
 /// jobs.
-fn accept(shared: &Shared, entries: Vec<store::Entry>, sent_ms: u64) -> (usize, usize) {
+async fn accept(shared: &Shared, entries: Vec<store::Entry>, sent_ms: u64) -> (usize, usize) {
     if entries.is_empty() {
         return (0, 0);
     }
@@ -147,8 +147,24 @@ fn accept(shared: &Shared, entries: Vec<store::Entry>, sent_ms: u64) -> (usize, 
     if !rejected.is_empty() {
         shared.hold.reject(rejected);
     }
+    if shared.store.tells_active() {
+        tell_active(shared, &deliveries).await;
+    }
     shared.hold.deliver(deliveries);
     (size, jobs)
+}
+
+/// Publishes that these jobs are about to run: before they are taken, so that it is told before
+/// their end. Jobs wait for it no longer than [`PATIENCE`].
+async fn tell_active(shared: &Shared, deliveries: &[Delivery]) {
+    let active = |delivery: &Delivery| (delivery.name(), delivery.attempt().saturating_add(1));
+    let named: Vec<_> = deliveries.iter().map(active).collect();
+    let jobs = deliveries.iter().zip(&named);
+    let jobs: Vec<_> =
+        jobs.map(|(job, (name, run))| Active { id: job.id(), name, run: *run }).collect();
+    if !matches!(timeout(PATIENCE, shared.store.tell_active(&jobs)).await, Ok(Ok(()))) {
+        shared.metrics.tell(|sink| sink.events_dropped(jobs.len() as u64));
+    }
 }
 
 fn open(

@@ -25,7 +25,7 @@ macro_rules! scripts {
 scripts! {
     ADD = "add";
     SCHEDULE = "schedule";
-    PROMOTE = "promote";
+    PROMOTE = "promote" after "record";
     UNLOCK = "unlock";
     ENTER = "enter";
     LEAVE = "leave";
@@ -36,7 +36,7 @@ scripts! {
     RETRY = "retry" after "settling";
     BURY = "bury" after "settling";
     RELEASE = "release" after "settling";
-    CANCEL = "cancel";
+    CANCEL = "cancel" after "record";
     REPLAY = "replay";
     INSPECT = "inspect";
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chasquimq::events::{Event, From, Tail, TailOptions, Tailed, tail};
-use chasquimq::{AddOptions, ConsumerConfig, HandlerError};
+use chasquimq::{AddOptions, ConsumerConfig, EventsConfig, HandlerError, Producer, ProducerConfig};
 use chasquimq_testkit::{ChaosProxy, Server, eventually, shared_server, unique_queue};
 
 use crate::support::{Worker, config, drained, key, producer};
@@ -61,6 +61,37 @@ async fn a_job_s_life_is_told_in_order_with_its_fields() {
     let later = producer.add_in(Duration::from_mins(1), 2).await.unwrap();
     producer.cancel_delayed(&later).await.unwrap();
     assert_eq!(names(&take(&mut tail, 2).await), ["delayed", "cancelled"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_step_of_a_job_is_told_on_request() {
+    let (server, queue) = (shared_server().await, unique_queue("verbose"));
+    let verbose = EventsConfig { verbose: true, ..EventsConfig::default() };
+    let chatty =
+        ProducerConfig { queue_name: queue.clone(), events: verbose.clone(), ..Default::default() };
+    let producer = Producer::<u32>::connect(&server.url(), chatty).await.unwrap();
+    let mut tail = follow(&server.url(), &queue, From::Now).await;
+    let named = || AddOptions::new().with_name("send");
+    let minute = Duration::from_mins(1);
+    let late = producer.add_in_with_options(minute, 1, named()).await.unwrap();
+    producer.cancel_delayed(&late).await.unwrap();
+    producer.add_with_options(1, named().with_id("now")).await.unwrap();
+    let soon = Duration::from_millis(300);
+    producer.add_in_with_options(soon, 2, named().with_id("soon")).await.unwrap();
+    let config = ConsumerConfig { events: verbose, ..config(&queue) };
+    let worker = Worker::start(&server.url(), config, |_| async { Ok(()) });
+    let events = take(&mut tail, 9).await;
+    let of = |id: &str| {
+        let his: Vec<_> = events.iter().filter(|event| event.job_id == id).cloned().collect();
+        names(&his).join(" ")
+    };
+    assert_eq!(of(&late), "delayed cancelled");
+    assert_eq!(of("now"), "waiting active completed");
+    assert_eq!(of("soon"), "delayed promoted active completed");
+    assert!(events.iter().all(|event| event.job_name == "send"), "{events:?}");
+    let active: Vec<_> = events.iter().filter(|event| event.name == "active").collect();
+    assert!(active.iter().all(|event| field(event, "attempt") == "1"));
+    worker.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

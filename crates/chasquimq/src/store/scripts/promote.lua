@@ -23,7 +23,7 @@ local function ready(id, record, due_at)
   if type(ok) == 'table' and ok.err then return ok.err end
   promoted = promoted + 1
   if cap ~= '0' then
-    redis.pcall('XADD', KEYS[5], 'MAXLEN', '~', cap, '*', 'e', 'promoted', 'id', id, 'n', '')
+    redis.pcall('XADD', KEYS[5], 'MAXLEN', '~', cap, '*', 'e', 'promoted', 'id', id, 'n', name_of(record))
   end
 end
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::support::{GROUP, ME, Queue, done, failed, hopeless, job};
 use crate::error::ErrorKind;
 use crate::metrics::QueueCounts;
-use crate::store::wire::decode_all;
+use crate::store::wire::{Record, decode_all};
 use crate::store::{Due, NewJob, Tick};
 
 const LOCK: Duration = Duration::from_secs(5);
@@ -193,7 +195,7 @@ async fn promote_writes_the_due_time_as_the_decoder_reads_it() {
     let queue = Queue::new().await;
     let stream = queue.key("stream");
     for due_ms in [0, 127, 128, 65_536, 4_294_967_296, 1_700_000_000_123] {
-        let record = crate::store::wire::Record {
+        let record = Record {
             attempt: 0,
             lost: 0,
             id: "a".into(),
@@ -269,4 +271,41 @@ async fn inspect_counts_each_state_and_changes_nothing() {
     queue.run(&["XREADGROUP", "GROUP", GROUP, ME, "STREAMS", &queue.key("stream"), ">"]).await;
     let counts = queue.store.inspect().await.unwrap();
     assert_eq!((counts.ready, counts.in_flight, counts.oldest_ready_age_ms), (0, 3, 0));
+}
+
+#[tokio::test]
+async fn record_s_name_is_told_whatever_stands_before_it() {
+    let queue = Queue::new().await;
+    let ulid = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    let long = "i".repeat(256);
+    let mut expected = Vec::new();
+    for (id, attempt) in [(ulid, 0), ("short", 127), (&*"i".repeat(40), 255), (&long, 70_000)] {
+        for name in ["", "send", &"n".repeat(32), &"n".repeat(256)] {
+            let (attempt, lost, created_at_ms) = (attempt, attempt / 2, 1);
+            let (payload, name_bytes) = (Bytes::from("x"), Bytes::from(name.to_owned()));
+            let record = Record {
+                attempt,
+                lost,
+                id: id.into(),
+                name: name_bytes,
+                payload,
+                created_at_ms,
+                retry: None,
+                unique: false,
+            };
+            let job = NewJob {
+                id: id.into(),
+                name: name.into(),
+                unique: false,
+                record: record.encode().into(),
+            };
+            queue.store.schedule(&[(job, Due::In(60_000))], 0).await.unwrap();
+            queue.store.cancel(&[id.to_owned()]).await.unwrap();
+            expected.push(format!("e=cancelled id={id} n={name}"));
+        }
+    }
+    let events = queue.dump().await.events;
+    let cancelled: Vec<_> =
+        events.into_iter().filter(|event| event.starts_with("e=cancelled")).collect();
+    assert_eq!(cancelled, expected);
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::support::{GROUP, Queue, done, failed, hopeless, job, unrun};
 use crate::job::{BackoffKind, BackoffSpec, JobRetryOverride};
 use crate::store::wire::{Item, Record, decode_all, with_due};
-use crate::store::{Due, Replay};
+use crate::store::{Active, Due, Replay};
 
 const RECORDS: &str = include_str!("../../../../../tests/vectors/records.json");
 const EVENTS: &str = include_str!("../../../../../tests/vectors/events.json");
@@ -106,6 +106,7 @@ async fn make_everything_happen(queue: &Queue<'_>) {
     queue.run(&["ZADD", &queue.key("delayed"), "1", "job-due"]).await;
     queue.run(&["HSET", &queue.key("jobs"), "job-due", "record"]).await;
     store.promote("p-1", Duration::from_secs(5), 10).await.unwrap();
+    store.tell_active(&[Active { id: "job-0", name: "send", run: 1 }]).await.unwrap();
     queue.complete(&[done(&delivered[0], 1, &[0])]).await;
     queue.retry(&[failed(&delivered[1], 1, 0)]).await;
     queue.bury(&[hopeless(&delivered[2], 1, 0)]).await;
