@@ -338,19 +338,23 @@ impl Hold {
         same && entries.remove(&entry.id).is_some()
     }
 
-    /// Takes deliveries in.
+    /// Counts deliveries that are to be handed over or dropped.
+    pub fn admit(&self, count: usize) {
+        self.running.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// Hands [admitted](Hold::admit) deliveries over to whoever takes them.
     pub fn deliver(&self, deliveries: Vec<Delivery>) {
         if deliveries.is_empty() {
             return;
         }
-        self.running.fetch_add(deliveries.len(), Ordering::AcqRel);
         // Those of a closed inbox go back when dropped.
         drop(self.inbox.put(deliveries));
     }
 
     /// Takes in what is to be settled without having been delivered.
     pub fn reject(&self, endings: Vec<Ending>) {
-        self.running.fetch_add(endings.len(), Ordering::AcqRel);
+        self.admit(endings.len());
         self.settle(endings);
     }
 

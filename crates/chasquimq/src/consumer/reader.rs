@@ -1,10 +1,14 @@
 //! Reader: as many jobs as there is room for, new ones and those of dead workers, into one inbox.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::poll;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::held::{Content, Delivery, Ending, Entry, Parts};
@@ -17,6 +21,9 @@ use crate::store::{self, Active, Intake};
 
 /// The most entries taken over in one look.
 const CLAIM_BATCH: usize = 100;
+
+/// So few jobs are handed over before the next read is sent, so that they start at once.
+const FEW: usize = 16;
 
 /// How long a job waits for a free slot before another consumer may have it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,7 +40,11 @@ pub(super) async fn read(shared: &Shared) -> Result<()> {
 
 async fn read_with(shared: &Shared, intake: &Intake, wait: Duration) -> Result<()> {
     let mut density = Density::default();
+    let mut arrived = Vec::new();
     loop {
+        if arrived.len() < FEW || shared.hold.room() == 0 {
+            shared.hold.deliver(std::mem::take(&mut arrived));
+        }
         let room = tokio::select! {
             biased;
             () = shared.stop.cancelled() => return Ok(()),
@@ -41,14 +52,38 @@ async fn read_with(shared: &Shared, intake: &Intake, wait: Duration) -> Result<(
         };
         let count = density.entries_for(room).min(shared.config.batch);
         let sent_ms = shared.hold.clock_ms();
-        let entries = next(shared, intake, count, wait).await?;
-        note(shared, &Ok(()));
-        density.saw(accept(shared, entries, sent_ms).await);
-        shared.hold.adapt();
+        let mut reading = pin!(next(shared, intake, count, wait));
+        if !arrived.is_empty() {
+            // The server looks for more while these run, and they may keep this thread busy.
+            let early = poll!(&mut reading);
+            yield_now().await;
+            shared.hold.deliver(std::mem::take(&mut arrived));
+            if let Poll::Ready(entries) = early {
+                arrived = take_in(shared, entries?, sent_ms, &mut density).await;
+                continue;
+            }
+        }
+        let entries = reading.await?;
+        arrived = take_in(shared, entries, sent_ms, &mut density).await;
         if shared.stop.is_cancelled() {
             return Ok(());
         }
     }
+}
+
+/// Takes entries in: what cannot run to the settler; what can.
+async fn take_in(
+    shared: &Shared,
+    entries: Vec<store::Entry>,
+    sent_ms: u64,
+    density: &mut Density,
+) -> Vec<Delivery> {
+    note(shared, &Ok(()));
+    let read = entries.len();
+    let deliveries = accept(shared, entries, sent_ms).await;
+    density.saw(read, deliveries.len());
+    shared.hold.adapt();
+    deliveries
 }
 
 /// One read. It is never dropped half way: the server may have delivered already. At shutdown it is
@@ -125,15 +160,15 @@ async fn claim(shared: &Shared, room: usize, cursor: &mut Bytes) -> Result<usize
         shared.metrics.tell(|sink| sink.ghost_entries(claimed.ghosts));
     }
     let found = claimed.entries.len();
-    accept(shared, claimed.entries, sent_ms).await;
+    let deliveries = accept(shared, claimed.entries, sent_ms).await;
+    shared.hold.deliver(deliveries);
     Ok(found)
 }
 
-/// Takes entries in: deliveries to the inbox, what cannot run to the settler. Returns entries and
-/// jobs.
-async fn accept(shared: &Shared, entries: Vec<store::Entry>, sent_ms: u64) -> (usize, usize) {
+/// Opens entries: what cannot run goes to the settler, what can comes back, counted as running.
+async fn accept(shared: &Shared, entries: Vec<store::Entry>, sent_ms: u64) -> Vec<Delivery> {
     if entries.is_empty() {
-        return (0, 0);
+        return vec![];
     }
     let size = entries.len();
     let reclaimed = entries.iter().filter(|entry| entry.deliveries > 1).count();
@@ -143,15 +178,14 @@ async fn accept(shared: &Shared, entries: Vec<store::Entry>, sent_ms: u64) -> (u
     for entry in entries {
         open(shared, entry, sent_ms, &mut deliveries, &mut rejected);
     }
-    let jobs = deliveries.len() + rejected.len();
+    shared.hold.admit(deliveries.len());
     if !rejected.is_empty() {
         shared.hold.reject(rejected);
     }
     if shared.store.tells_active() {
         tell_active(shared, &deliveries).await;
     }
-    shared.hold.deliver(deliveries);
-    (size, jobs)
+    deliveries
 }
 
 /// Publishes that these jobs are about to run: before they are taken, so that it is told before
@@ -291,7 +325,7 @@ impl Density {
         ((room as f64 / self.jobs_an_entry.max(1.0)) as usize).max(1)
     }
 
-    fn saw(&mut self, (entries, jobs): (usize, usize)) {
+    fn saw(&mut self, entries: usize, jobs: usize) {
         if entries > 0 {
             let seen = jobs as f64 / entries as f64;
             self.jobs_an_entry = self.jobs_an_entry.mul_add(0.5, seen * 0.5);
@@ -308,7 +342,7 @@ mod tests {
         let mut density = Density::default();
         assert_eq!(density.entries_for(100), 100);
         for _ in 0..10 {
-            density.saw((10, 80));
+            density.saw(10, 80);
         }
         assert_eq!(density.entries_for(100), 12);
         assert_eq!(density.entries_for(1), 1);
