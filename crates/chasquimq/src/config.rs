@@ -71,6 +71,11 @@ pub struct ProducerConfig {
     pub max_delay_secs: u64,
     /// The largest encoded payload, in bytes. Default 1 MiB.
     pub max_payload_bytes: usize,
+    /// Immediate jobs of one bulk add that share an entry of the stream, 1 to 256. Default 1. Eight
+    /// make adding and draining several times as fast for the server. An entry goes to one worker
+    /// as a whole, and what that has no free slot for within a second goes back; each job still
+    /// ends, fails and is retried on its own.
+    pub pack: usize,
     /// Connections adds are spread over. Default 1: adds are pipelined, more rarely helps.
     pub pool_size: usize,
     /// Connection timeouts and bounds.
@@ -86,6 +91,7 @@ impl Default for ProducerConfig {
             max_queue_len: 0,
             max_delay_secs: 2_592_000,
             max_payload_bytes: 1024 * 1024,
+            pack: 1,
             pool_size: 1,
             connection: ConnectionTuning::default(),
             events: EventsConfig::default(),

@@ -22,7 +22,9 @@ pub(crate) mod store;
 pub use config::{
     ConnectionTuning, ConsumerConfig, EventsConfig, ProducerConfig, PromoterConfig, RetryConfig,
 };
-pub use consumer::{Consumer, Delivery, Ending, Health, Report, Session};
+pub use consumer::{
+    BatchOptions, BatchOutcome, Consumer, Delivery, Ending, Health, Report, Session,
+};
 pub use dlq::DlqEntry;
 pub use error::{Error, ErrorKind, HandlerError, Result};
 pub use job::{AddOptions, BackoffKind, BackoffSpec, Job, JobId, JobRetryOverride};

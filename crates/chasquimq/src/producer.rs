@@ -13,6 +13,9 @@ use crate::job::{AddOptions, JobId};
 use crate::store::wire::{MAX_ID_BYTES, Record};
 use crate::store::{Due, NewJob, Store};
 
+/// The most jobs that may share an entry.
+const MOST_PACKED: usize = 256;
+
 /// A handle that adds jobs to one queue. Cheap to clone; clones share connections.
 pub struct Producer<T> {
     pub(crate) inner: Arc<Inner>,
@@ -57,6 +60,7 @@ impl<T> Producer<T> {
     /// `Config` for a bad name or URL, `Connection`, `Timeout` or `Auth` when the server cannot be
     /// reached, `Unsupported` when it is too old.
     pub async fn connect(url: &str, config: ProducerConfig) -> Result<Self> {
+        check_pack(config.pack)?;
         let (queue, events) = (&config.queue_name, &config.events);
         let store = Store::connect(url, queue, &config.connection, events, None).await?;
         store.warn_of_eviction().await;
@@ -69,6 +73,16 @@ impl<T> Producer<T> {
     /// # Errors
     /// As [`Producer::add`].
     pub async fn add_raw(&self, jobs: Vec<RawJob>) -> Result<Vec<JobId>> {
+        self.add_raw_packed(jobs, self.inner.config.pack).await
+    }
+
+    /// As [`Producer::add_raw`], with so many immediate jobs an entry instead of the configured
+    /// [`pack`](ProducerConfig::pack).
+    ///
+    /// # Errors
+    /// As [`Producer::add`], and `Config` when `pack` is not 1 to 256.
+    pub async fn add_raw_packed(&self, jobs: Vec<RawJob>, pack: usize) -> Result<Vec<JobId>> {
+        check_pack(pack)?;
         let now_ms = now_ms();
         let (mut ids, mut now, mut later) = (Vec::with_capacity(jobs.len()), vec![], vec![]);
         for job in jobs {
@@ -80,15 +94,15 @@ impl<T> Producer<T> {
                 Some(due) => later.push((new, due)),
             }
         }
-        self.store_all(&now, &later).await.map(|()| ids)
+        self.store_all(&now, &later, pack).await.map(|()| ids)
     }
 
-    async fn store_all(&self, now: &[NewJob], later: &[(NewJob, Due)]) -> Result<()> {
+    async fn store_all(&self, now: &[NewJob], later: &[(NewJob, Due)], pack: usize) -> Result<()> {
         let Inner { store, config } = &*self.inner;
         let told =
             |error: Error| error.context(format_args!("adding to queue {:?}", config.queue_name));
         if !now.is_empty() {
-            store.add(now, config.max_queue_len).await.map_err(told)?;
+            store.add(now, config.max_queue_len, pack).await.map_err(told)?;
         }
         if !later.is_empty() {
             store.schedule(later, config.max_queue_len).await.map_err(told)?;
@@ -233,6 +247,19 @@ impl<T: Serialize> Producer<T> {
         self.add_bulk_with_options(payloads.into_iter().map(plain).collect()).await
     }
 
+    /// As [`Producer::add_bulk`], with so many jobs an entry instead of the configured
+    /// [`pack`](ProducerConfig::pack).
+    ///
+    /// # Errors
+    /// As [`Producer::add`], and `Config` when `pack` is not 1 to 256.
+    pub async fn add_bulk_packed(&self, payloads: Vec<T>, pack: usize) -> Result<Vec<JobId>> {
+        let raw = |payload| {
+            let payload = msgpack(&payload)?;
+            Ok(RawJob { payload, options: AddOptions::default(), delay: None })
+        };
+        self.add_raw_packed(payloads.into_iter().map(raw).collect::<Result<_>>()?, pack).await
+    }
+
     /// Adds many jobs, each with options of its own.
     ///
     /// # Errors
@@ -345,6 +372,13 @@ fn msgpack<T: Serialize>(payload: &T) -> Result<Bytes> {
             .with_source(error)
     })?;
     Ok(encoded.into())
+}
+
+fn check_pack(pack: usize) -> Result<()> {
+    if (1..=MOST_PACKED).contains(&pack) {
+        return Ok(());
+    }
+    Err(Error::config(format!("pack is {pack}; it must be 1 to {MOST_PACKED} jobs an entry")))
 }
 
 fn check_length(what: &str, len: usize, least: usize, most: usize) -> Result<()> {

@@ -3,6 +3,7 @@
 //! A [`Store`] speaks for one queue over one shared connection; a [`Intake`] is the connection of
 //! its own that a reader blocks on. Each verb but those that wait is timed for the metrics.
 
+mod adding;
 mod capabilities;
 pub(crate) mod feed;
 mod finish;
@@ -152,53 +153,6 @@ impl Store {
                 "the server may evict the queue when memory runs short: set maxmemory-policy noeviction"
             );
         }
-    }
-
-    /// Appends jobs, one entry each; per job whether it is new. All or none for up to 500.
-    pub async fn add(&self, jobs: &[NewJob], max_queue_len: u64) -> Result<Vec<bool>> {
-        let verbose = self.events.enabled && self.events.verbose;
-        if let ([job], 0, false) = (jobs, max_queue_len, verbose)
-            && !job.unique
-        {
-            let args = vec![bytes(&self.keys.stream), "*".into(), "j".into(), bytes(&job.record)];
-            return self.call(scripts::ADD.name, "XADD", args).await.map(|_| vec![true]);
-        }
-        let mut added = Vec::with_capacity(jobs.len());
-        for chunk in jobs.chunks(CHUNK) {
-            let mut args = vec![int(max_queue_len), self.cap(verbose)];
-            for job in chunk {
-                args.push(if job.unique { job.id.as_str().into() } else { "".into() });
-                args.push(bytes(&job.record));
-                if verbose {
-                    args.extend([job.id.as_str().into(), job.name.as_str().into()]);
-                }
-            }
-            let keys = [&self.keys.stream, &self.keys.unique, &self.keys.events];
-            let reply = self.run(&scripts::ADD, &keys, args).await?;
-            added.extend(accepted(&reply, max_queue_len)?);
-        }
-        Ok(added)
-    }
-
-    /// Stores delayed jobs; per job whether it is new. All or none for up to 500.
-    pub async fn schedule(&self, jobs: &[(NewJob, Due)], max_delayed: u64) -> Result<Vec<bool>> {
-        let mut added = Vec::with_capacity(jobs.len());
-        for chunk in jobs.chunks(CHUNK) {
-            let mut args = vec![bytes(&self.keys.wake), int(max_delayed), self.cap(true)];
-            for (job, due) in chunk {
-                let (kind, ms) = match due {
-                    Due::In(ms) => ("in", *ms),
-                    Due::At(ms) => ("at", *ms),
-                };
-                args.extend([job.id.as_str().into(), flag(job.unique), kind.into(), int(ms)]);
-                args.extend([bytes(&job.record), job.name.as_str().into()]);
-            }
-            let k = &self.keys;
-            let keys = [&k.delayed, &k.jobs, &k.unique, &k.events];
-            let reply = self.run(&scripts::SCHEDULE, &keys, args).await?;
-            added.extend(accepted(&reply, max_delayed)?);
-        }
-        Ok(added)
     }
 
     /// Removes delayed and retrying jobs; per id whether there was one.
@@ -430,21 +384,6 @@ fn flag(on: bool) -> Arg {
 /// What follows the leading integer, as truth values.
 fn flags(reply: &Reply) -> impl Iterator<Item = bool> + '_ {
     reply.items().iter().skip(1).map(|item| item.int() == 1)
-}
-
-/// Reads the reply of add and schedule: {1, new…} or {0, held}.
-fn accepted(reply: &Reply, max: u64) -> Result<Vec<bool>> {
-    let items = reply.items();
-    if items.first().is_some_and(|ok| ok.int() == 1) {
-        return Ok(flags(reply).collect());
-    }
-    let held = items.get(1).map_or(0, Reply::int);
-    Err(Error::new(
-        ErrorKind::QueueFull,
-        format!(
-            "the queue holds {held} jobs and may hold {max}: nothing was added; add again later"
-        ),
-    ))
 }
 
 fn unexpected(verb: &str) -> Error {

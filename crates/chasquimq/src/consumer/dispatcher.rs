@@ -18,30 +18,34 @@ use crate::job::Job;
 use crate::lifecycle::Outcome;
 use crate::metrics::DlqReason;
 
-/// Runs jobs until `shutdown`, then lets running ones finish for `grace` and stops the rest.
-pub(super) async fn run<T, H, F, R>(
+/// What a slot does again and again.
+pub(super) trait Work<T>: Send + Sync + 'static {
+    /// Takes work, has it run and hands over its end; `false` when there will be no more.
+    fn once(&self, session: &Session) -> impl Future<Output = bool> + Send;
+}
+
+/// Works in so many slots until `shutdown`, then lets what runs finish for `grace` and stops the rest.
+pub(super) async fn run<T>(
     session: &Session,
-    handler: H,
-    concurrency: usize,
-    limit: Option<Duration>,
+    work: impl Work<T>,
+    slots: usize,
     grace: Duration,
     shutdown: &CancellationToken,
 ) where
-    T: DeserializeOwned + Send + 'static,
-    H: Fn(Job<T>) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<R, HandlerError>> + Send + 'static,
-    R: Send + 'static,
+    T: Send + 'static,
 {
-    let slot = Slot { session: session.clone(), handler: Arc::new(handler), limit };
+    let (work, count) = (Arc::new(work), slots);
     let mut slots = JoinSet::new();
-    for _ in 0..concurrency {
-        slots.spawn(slot.clone().work());
+    for _ in 0..count {
+        slots.spawn(fill(session.clone(), Arc::clone(&work)));
     }
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             // A slot ends with the session; or by a fault, and then another takes its place.
-            Some(Err(_)) = slots.join_next() => drop(slots.spawn(slot.clone().work())),
+            Some(Err(_)) = slots.join_next() => {
+                slots.spawn(fill(session.clone(), Arc::clone(&work)));
+            }
         }
     }
     session.stop();
@@ -57,53 +61,45 @@ pub(super) async fn run<T, H, F, R>(
 }
 
 /// One of the places in which jobs run, one after the other.
-struct Slot<H> {
-    session: Session,
-    handler: Arc<H>,
-    limit: Option<Duration>,
-}
-
-impl<H> Clone for Slot<H> {
-    fn clone(&self) -> Self {
-        let (session, handler) = (self.session.clone(), Arc::clone(&self.handler));
-        Self { session, handler, limit: self.limit }
+async fn fill<T>(session: Session, work: Arc<impl Work<T>>) {
+    while work.once(&session).await {
+        // Handlers that never wait must not keep the runtime to themselves.
+        tokio::task::consume_budget().await;
     }
 }
 
-impl<H> Slot<H> {
-    async fn work<T, F, R>(self)
-    where
-        T: DeserializeOwned,
-        H: Fn(Job<T>) -> F,
-        F: Future<Output = Result<R, HandlerError>>,
-    {
-        while let Some(delivery) = self.session.take_one().await {
-            self.run(delivery).await;
-            // Handlers that never wait must not keep the runtime to themselves.
-            tokio::task::consume_budget().await;
-        }
-    }
+/// Calls the handler with one job after the other.
+pub(super) struct Singles<H> {
+    pub handler: H,
+    pub limit: Option<Duration>,
+}
 
-    async fn run<T, F, R>(&self, delivery: Delivery)
-    where
-        T: DeserializeOwned,
-        H: Fn(Job<T>) -> F,
-        F: Future<Output = Result<R, HandlerError>>,
-    {
+impl<T, H, F, R> Work<T> for Singles<H>
+where
+    T: DeserializeOwned + Send + 'static,
+    H: Fn(Job<T>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<R, HandlerError>> + Send + 'static,
+    R: Send + 'static,
+{
+    async fn once(&self, session: &Session) -> bool {
+        let Some(delivery) = session.take_one().await else { return false };
         let (outcome, duration) = match decode(&delivery) {
             Ok(job) => {
-                self.session.started(&delivery);
+                session.started(&delivery);
                 let begun = Instant::now();
                 let run = AssertUnwindSafe(async { (self.handler)(job).await });
-                (within(self.limit, run).await, begun.elapsed())
+                let outcome = within(self.limit, run).await.map_or_else(|late| late, ended);
+                (outcome, begun.elapsed())
             }
             Err(rejected) => (rejected, Duration::ZERO),
         };
-        self.session.settle(vec![delivery.end(outcome, duration)]);
+        session.settle(vec![delivery.end(outcome, duration)]);
+        true
     }
 }
 
-fn decode<T: DeserializeOwned>(delivery: &Delivery) -> Result<Job<T>, Outcome> {
+/// The job as its handler takes it.
+pub(super) fn decode<T: DeserializeOwned>(delivery: &Delivery) -> Result<Job<T>, Outcome> {
     let payload = payload(delivery.payload()).map_err(|error| Outcome::Rejected {
         reason: DlqReason::DecodeFailed,
         error: format!("the payload is not what the handler takes: {error}"),
@@ -127,26 +123,31 @@ fn payload<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     }
 }
 
-async fn within<R>(
+/// What a handler answers, unless it panics or takes too long.
+pub(super) async fn within<R>(
     limit: Option<Duration>,
-    run: AssertUnwindSafe<impl Future<Output = Result<R, HandlerError>>>,
-) -> Outcome {
+    run: AssertUnwindSafe<impl Future<Output = R>>,
+) -> Result<R, Outcome> {
     let run = run.catch_unwind();
     let ended = match limit {
         None => run.await,
         Some(limit) => match tokio::time::timeout(limit, run).await {
             Ok(ended) => ended,
-            Err(_) => return failed(false, false, format!("timed out after {limit:?}")),
+            Err(_) => return Err(failed(false, false, format!("timed out after {limit:?}"))),
         },
     };
-    match ended {
-        Ok(Ok(_)) => Outcome::Done,
-        Ok(Err(error)) => failed(false, error.is_unrecoverable(), error.to_string()),
-        Err(panic) => failed(true, false, format!("panicked: {}", words(&*panic))),
+    ended.map_err(|panic| failed(true, false, format!("panicked: {}", words(&*panic))))
+}
+
+/// How a handler's result ends its job.
+pub(super) fn ended<R>(result: Result<R, HandlerError>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Done,
+        Err(error) => failed(false, error.is_unrecoverable(), error.to_string()),
     }
 }
 
-fn failed(panicked: bool, unrecoverable: bool, error: String) -> Outcome {
+pub(super) fn failed(panicked: bool, unrecoverable: bool, error: String) -> Outcome {
     Outcome::Failed { panicked, unrecoverable, error }
 }
 

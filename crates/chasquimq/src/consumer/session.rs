@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::held::{Delivery, Ending, Hold, Limits};
@@ -120,6 +120,21 @@ impl Session {
     /// Waits for jobs; at most `max`. None means that the session stops: ask no more.
     pub async fn take(&self, max: usize) -> Vec<Delivery> {
         self.shared.hold.take(max.max(1)).await
+    }
+
+    /// Waits for jobs, and after the first for `wait` until there are `max`. None means that the
+    /// session stops.
+    pub async fn take_batch(&self, max: usize, wait: Duration) -> Vec<Delivery> {
+        let mut batch = self.take(max).await;
+        let until = Instant::now() + wait;
+        while !batch.is_empty() && batch.len() < max {
+            let more = timeout_at(until, self.take(max - batch.len())).await.unwrap_or_default();
+            if more.is_empty() {
+                break;
+            }
+            batch.extend(more);
+        }
+        batch
     }
 
     /// Waits for one job; `None` means that the session stops.

@@ -5,7 +5,7 @@
 
 mod support;
 
-mod batches;
+mod batching;
 mod bounds;
 mod crash;
 mod delayed;
@@ -16,6 +16,7 @@ mod example;
 mod faults;
 mod lead;
 mod leases;
+mod packed;
 mod shutdown;
 mod sinks;
 mod told;

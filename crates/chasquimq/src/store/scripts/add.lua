@@ -1,10 +1,10 @@
 -- add: appends entries to the stream, all of them or none.
 -- KEYS  1 stream, 2 unique, 3 events
 -- ARGV  1 entries the stream may hold (0: no bound), 2 events to keep (0: publish nothing),
---       then per entry: id to hold unique or "", value; with events also: job id, job name
+--       then per entry: id to hold unique or "", value; with events also: job ids, job names, jobs
 -- Returns {1, per entry 1 added | 0 a job of this id is live}, or {0, entries held} when full.
 local max, cap = tonumber(ARGV[1]), ARGV[2]
-local stride = cap == '0' and 2 or 4
+local stride = cap == '0' and 2 or 5
 local count = (#ARGV - 2) / stride
 local held = redis.call('XLEN', KEYS[1])
 if max > 0 and held + count > max then return {0, held} end
@@ -19,9 +19,10 @@ for i = 3, #ARGV, stride do
       if id ~= '' then redis.call('HDEL', KEYS[2], id) end
       return redis.error_reply(ok.err)
     end
-    if stride == 4 then
-      redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', cap, '*',
-        'e', 'waiting', 'id', ARGV[i + 2], 'n', ARGV[i + 3])
+    if stride == 5 then
+      local event = {'e', 'waiting', 'id', ARGV[i + 2], 'n', ARGV[i + 3]}
+      if ARGV[i + 4] ~= '1' then event[7], event[8] = 'k', ARGV[i + 4] end
+      redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', cap, '*', unpack(event))
     end
   end
   reply[#reply + 1] = added

@@ -69,5 +69,5 @@ async fn replay_holds_a_unique_id_again_unless_another_job_has_it() {
     assert_eq!(before.unique, ["a".to_owned()].into());
     assert!(!queue.replay(&ids[1], job("a", true)).await);
     assert_eq!(queue.dump().await, before);
-    assert_eq!(queue.store.add(&[job("a", true)], 0).await.unwrap(), [false]);
+    assert_eq!(queue.store.add(&[job("a", true)], 0, 1).await.unwrap(), [false]);
 }

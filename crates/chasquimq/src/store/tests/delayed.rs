@@ -51,12 +51,12 @@ async fn schedule_counts_from_the_server_s_clock() {
 #[tokio::test]
 async fn schedule_of_a_live_unique_id_changes_nothing() {
     let queue = Queue::new().await;
-    queue.store.add(&[job("ready", true)], 0).await.unwrap();
+    queue.store.add(&[job("ready", true)], 0, 1).await.unwrap();
     queue.schedule("late", true, in_an_hour()).await;
     let before = queue.dump().await;
     let again = [(job("ready", true), Due::In(5)), (job("late", true), Due::In(5))];
     assert_eq!(queue.store.schedule(&again, 0).await.unwrap(), [false, false]);
-    assert_eq!(queue.store.add(&[job("late", true)], 0).await.unwrap(), [false]);
+    assert_eq!(queue.store.add(&[job("late", true)], 0, 1).await.unwrap(), [false]);
     assert_eq!(queue.dump().await, before);
 }
 
@@ -164,7 +164,7 @@ async fn cancel_removes_a_delayed_job_and_frees_its_id() {
     let queue = Queue::new().await;
     queue.schedule("a", true, in_an_hour()).await;
     queue.schedule("b", true, in_an_hour()).await;
-    queue.store.add(&[job("ready", true)], 0).await.unwrap();
+    queue.store.add(&[job("ready", true)], 0, 1).await.unwrap();
     let ids = ["a", "nobody", "ready"].map(str::to_owned);
     assert_eq!(queue.store.cancel(&ids).await.unwrap(), [true, false, false]);
     let after = queue.dump().await;
@@ -182,7 +182,7 @@ async fn jobs_named_like_pub_sub_messages_pass_through() {
     for name in ["message", "pmessage", "smessage", "subscribe", "unsubscribe"] {
         let named = NewJob { name: name.into(), ..job(name, true) };
         let later = (NewJob { id: format!("{name}-2"), ..named.clone() }, Due::At(1));
-        assert_eq!(queue.store.add(&[named], 0).await.unwrap(), [true]);
+        assert_eq!(queue.store.add(&[named], 0, 1).await.unwrap(), [true]);
         assert_eq!(queue.store.schedule(&[later], 0).await.unwrap(), [true]);
         assert_eq!(queue.lead("subscribe", 10).await.0, 1);
         assert_eq!(queue.store.cancel(&[name.to_owned()]).await.unwrap(), [false]);
@@ -241,7 +241,7 @@ async fn inspect_counts_each_state_and_changes_nothing() {
     // Ready before the group exists, the oldest for a minute.
     let then = queue.now().await - 60_000;
     queue.run(&["XADD", &queue.key("stream"), &format!("{then}-0"), "j", "a"]).await;
-    queue.store.add(&[job("b", false)], 0).await.unwrap();
+    queue.store.add(&[job("b", false)], 0, 1).await.unwrap();
     let counts = queue.store.inspect().await.unwrap();
     assert_eq!((counts.ready, counts.in_flight), (2, 0));
     assert!((60_000..120_000).contains(&counts.oldest_ready_age_ms), "{counts:?}");
@@ -258,7 +258,7 @@ async fn inspect_counts_each_state_and_changes_nothing() {
     for id in ["e", "f", "g"] {
         queue.schedule(id, false, in_an_hour()).await;
     }
-    queue.store.add(&[job("h", false)], 0).await.unwrap();
+    queue.store.add(&[job("h", false)], 0, 1).await.unwrap();
     let before = queue.dump().await;
     let counts = queue.store.inspect().await.unwrap();
     let QueueCounts { oldest_ready_age_ms: age, .. } = counts;

@@ -61,9 +61,9 @@ async fn out_of_memory_nothing_is_added() {
     without_memory(&server).await;
     let due = Due::In(5);
     for unique in [false, true] {
-        let add = queue.store.add(&[job("a", unique)], 0).await;
+        let add = queue.store.add(&[job("a", unique)], 0, 1).await;
         assert_eq!(kind(add), ErrorKind::OutOfMemory);
-        let bounded = queue.store.add(&[job("a", unique), job("b", unique)], 100).await;
+        let bounded = queue.store.add(&[job("a", unique), job("b", unique)], 100, 1).await;
         assert_eq!(kind(bounded), ErrorKind::OutOfMemory);
         let schedule = queue.store.schedule(&[(job("a", unique), due)], 0).await;
         assert_eq!(kind(schedule), ErrorKind::OutOfMemory);
@@ -115,8 +115,8 @@ async fn a_stream_of_the_wrong_type_fails_everything_and_moves_nothing() {
     queue.run(&["SET", &queue.key("stream"), "x"]).await;
     let before = queue.dump().await;
     let entry = "1-1".into();
-    assert_eq!(kind(queue.store.add(&[job("b", true)], 0).await), ErrorKind::WrongType);
-    assert_eq!(kind(queue.store.add(&[job("b", false)], 0).await), ErrorKind::WrongType);
+    assert_eq!(kind(queue.store.add(&[job("b", true)], 0, 1).await), ErrorKind::WrongType);
+    assert_eq!(kind(queue.store.add(&[job("b", false)], 0, 1).await), ErrorKind::WrongType);
     assert_eq!(kind(queue.store.enter(GROUP).await), ErrorKind::WrongType);
     assert_eq!(kind(queue.store.promote("p-1", LOCK, 10).await), ErrorKind::WrongType);
     let settled = queue.store.complete(GROUP, ME, &[done(&entry, 1, &[0])]).await;
@@ -134,7 +134,7 @@ async fn adding_holds_no_id_when_a_key_is_of_the_wrong_type() {
         let before = queue.dump().await;
         assert_eq!(kind(queue.store.schedule(&later, 0).await), ErrorKind::WrongType, "{key}");
         if key == "unique" {
-            assert_eq!(kind(queue.store.add(&mixed, 0).await), ErrorKind::WrongType);
+            assert_eq!(kind(queue.store.add(&mixed, 0, 1).await), ErrorKind::WrongType);
         }
         assert_eq!(queue.dump().await, before, "{key}");
         queue.run(&["DEL", &queue.key(key)]).await;
@@ -156,7 +156,7 @@ async fn events_of_the_wrong_type_stop_nothing() {
     assert_eq!(verdicts(&queue.retry(&[failed(&ids[1], 1, 0)]).await), "y");
     assert_eq!(verdicts(&queue.bury(&[hopeless(&ids[2], 1, 0)]).await), "y");
     assert_eq!(verdicts(&queue.release(&[unrun(&ids[3], 1, &[0])]).await), "y");
-    assert_eq!(queue.store.add(&[job("e", true)], 0).await.unwrap(), [true]);
+    assert_eq!(queue.store.add(&[job("e", true)], 0, 1).await.unwrap(), [true]);
     let later = [(job("f", true), Due::At(1)), (job("g", true), Due::In(60_000))];
     assert_eq!(queue.store.schedule(&later, 0).await.unwrap(), [true, true]);
     assert_eq!(queue.store.cancel(&["g".to_owned()]).await.unwrap(), [true]);

@@ -19,9 +19,9 @@ impl Queue<'_> {
 #[tokio::test]
 async fn add_appends_in_order() {
     let queue = Queue::new().await;
-    assert_eq!(queue.store.add(&[job("a", false)], 0).await.unwrap(), [true]);
+    assert_eq!(queue.store.add(&[job("a", false)], 0, 1).await.unwrap(), [true]);
     let more = [job("b", false), job("c", false)];
-    assert_eq!(queue.store.add(&more, 0).await.unwrap(), [true, true]);
+    assert_eq!(queue.store.add(&more, 0, 1).await.unwrap(), [true, true]);
     let after = queue.dump().await;
     assert_eq!(after.values(), ["record-a", "record-b", "record-c"]);
     assert!(after.events.is_empty() && after.unique.is_empty() && after.odd.is_empty());
@@ -30,8 +30,8 @@ async fn add_appends_in_order() {
 #[tokio::test]
 async fn add_tells_of_waiting_jobs_when_asked_to() {
     let queue = Queue::verbose().await;
-    queue.store.add(&[job("a", false), job("b", true)], 0).await.unwrap();
-    queue.store.add(&[job("b", true)], 0).await.unwrap();
+    queue.store.add(&[job("a", false), job("b", true)], 0, 1).await.unwrap();
+    queue.store.add(&[job("b", true)], 0, 1).await.unwrap();
     let after = queue.dump().await;
     assert_eq!(after.values(), ["record-a", "record-b"]);
     assert_eq!(after.events, ["e=waiting id=a n=send", "e=waiting id=b n=send"]);
@@ -41,8 +41,8 @@ async fn add_tells_of_waiting_jobs_when_asked_to() {
 async fn add_keeps_one_live_job_a_unique_id() {
     let queue = Queue::new().await;
     let jobs = [job("a", true), job("a", true), job("b", false), job("b", false)];
-    assert_eq!(queue.store.add(&jobs, 0).await.unwrap(), [true, false, true, true]);
-    assert_eq!(queue.store.add(&[job("a", true)], 0).await.unwrap(), [false]);
+    assert_eq!(queue.store.add(&jobs, 0, 1).await.unwrap(), [true, false, true, true]);
+    assert_eq!(queue.store.add(&[job("a", true)], 0, 1).await.unwrap(), [false]);
     let after = queue.dump().await;
     assert_eq!(after.values(), ["record-a", "record-b", "record-b"]);
     assert_eq!(after.unique, ["a".to_owned()].into());
@@ -51,13 +51,13 @@ async fn add_keeps_one_live_job_a_unique_id() {
 #[tokio::test]
 async fn add_is_all_or_nothing_when_the_queue_is_full() {
     let queue = Queue::new().await;
-    queue.store.add(&[job("a", false), job("b", false)], 3).await.unwrap();
+    queue.store.add(&[job("a", false), job("b", false)], 3, 1).await.unwrap();
     let before = queue.dump().await;
-    let error = queue.store.add(&[job("c", true), job("d", false)], 3).await.unwrap_err();
+    let error = queue.store.add(&[job("c", true), job("d", false)], 3, 1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QueueFull);
     assert!(error.to_string().contains("holds 2 jobs and may hold 3"), "{error}");
     assert_eq!(queue.dump().await, before);
-    queue.store.add(&[job("c", true)], 3).await.unwrap();
+    queue.store.add(&[job("c", true)], 3, 1).await.unwrap();
     assert_eq!(queue.dump().await.stream.len(), 3);
 }
 
@@ -65,7 +65,7 @@ async fn add_is_all_or_nothing_when_the_queue_is_full() {
 async fn add_of_more_than_a_script_is_given_at_once() {
     let queue = Queue::new().await;
     let jobs: Vec<_> = (0..1203).map(|n| job(&n.to_string(), n % 2 == 0)).collect();
-    assert_eq!(queue.store.add(&jobs, 0).await.unwrap(), vec![true; 1203]);
+    assert_eq!(queue.store.add(&jobs, 0, 1).await.unwrap(), vec![true; 1203]);
     let after = queue.dump().await;
     assert_eq!(after.values()[1202], "record-1202");
     assert_eq!((after.stream.len(), after.unique.len()), (1203, 602));
@@ -74,7 +74,7 @@ async fn add_of_more_than_a_script_is_given_at_once() {
 #[tokio::test]
 async fn enter_makes_the_group_from_the_beginning_and_finds_it_again() {
     let queue = Queue::new().await;
-    queue.store.add(&[job("a", false)], 0).await.unwrap();
+    queue.store.add(&[job("a", false)], 0, 1).await.unwrap();
     assert!(queue.store.enter(GROUP).await.unwrap());
     assert!(!queue.store.enter(GROUP).await.unwrap());
     let intake = queue.store.intake(Duration::from_secs(1)).await.unwrap();

@@ -95,14 +95,14 @@ async fn scripts_that_the_server_forgot_are_sent_again_within_the_call() {
     let queue = Queue::on(&server).await;
     for id in ["a", "b"] {
         server.command(&["SCRIPT", "FLUSH"]).await;
-        assert_eq!(queue.store.add(&[job(id, true)], 0).await.unwrap(), [true]);
+        assert_eq!(queue.store.add(&[job(id, true)], 0, 1).await.unwrap(), [true]);
     }
     assert_eq!(queue.dump().await.values(), ["record-a", "record-b"]);
     let calls = async || server.command(&["INFO", "commandstats"]).await.text();
     let evals =
         |calls: String| calls.lines().find(|l| l.contains("cmdstat_eval:")).map(str::to_owned);
     let before = evals(calls().await);
-    queue.store.add(&[job("c", true)], 0).await.unwrap();
+    queue.store.add(&[job("c", true)], 0, 1).await.unwrap();
     assert_eq!(evals(calls().await), before, "a known script goes by its hash");
 }
 

@@ -178,8 +178,8 @@ async fn a_user_with_few_rights_can_do_everything() {
     assert_eq!(store.renew(GROUP, ME, &ids[3..]).await.unwrap(), [true]);
     store.claim(GROUP, ME, Duration::ZERO, 5, &"0-0".into()).await.unwrap();
     assert_eq!(verdicts(&queue.release(&[unrun(&ids[3], 1, &[0])]).await), "y");
-    assert_eq!(store.add(&[job("e", false)], 0).await.unwrap(), [true]);
-    assert_eq!(store.add(&[job("f", true)], 99).await.unwrap(), [true]);
+    assert_eq!(store.add(&[job("e", false)], 0, 1).await.unwrap(), [true]);
+    assert_eq!(store.add(&[job("f", true)], 99, 1).await.unwrap(), [true]);
     let later = [(job("g", true), Due::At(1)), (job("h", true), Due::In(60_000))];
     assert_eq!(store.schedule(&later, 0).await.unwrap(), [true, true]);
     assert_eq!(store.cancel(&["h".to_owned()]).await.unwrap(), [true]);
@@ -203,7 +203,7 @@ async fn a_command_that_is_denied_is_an_error_of_rights() {
     assert_eq!(server.command(&user).await.error(), None);
     let queue = Queue::as_user(&server, "reader:pw").await;
     for unique in [false, true] {
-        let error = queue.store.add(&[job("a", unique)], 0).await.unwrap_err();
+        let error = queue.store.add(&[job("a", unique)], 0, 1).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
     }
     let error = queue.store.schedule(&[(job("a", true), Due::In(9))], 0).await;
@@ -218,12 +218,12 @@ async fn a_replica_is_unavailable_and_the_link_lives_on_when_it_is_promoted() {
     let before = server.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
     assert_eq!(before.error(), None);
     for unique in [false, true] {
-        let error = queue.store.add(&[job("a", unique)], 0).await.unwrap_err();
+        let error = queue.store.add(&[job("a", unique)], 0, 1).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     }
     server.command(&["REPLICAOF", "NO", "ONE"]).await;
     for id in ["a", "b"] {
-        assert_eq!(queue.store.add(&[job(id, true)], 0).await.unwrap(), [true]);
+        assert_eq!(queue.store.add(&[job(id, true)], 0, 1).await.unwrap(), [true]);
     }
     assert_eq!(queue.dump().await.values(), ["record-a", "record-b"]);
 }

@@ -45,8 +45,8 @@ async fn each_verb_is_timed_under_its_name() {
     store.renew(GROUP, ME, &ids[3..]).await.unwrap();
     store.claim(GROUP, ME, lease, 5, &"0-0".into()).await.unwrap();
     queue.release(&[unrun(&ids[3], 1, &[0])]).await;
-    store.add(&[job("e", false)], 0).await.unwrap();
-    store.add(&[job("f", true)], 0).await.unwrap();
+    store.add(&[job("e", false)], 0, 1).await.unwrap();
+    store.add(&[job("f", true)], 0, 1).await.unwrap();
     store.schedule(&[(job("g", true), Due::In(60_000))], 0).await.unwrap();
     store.cancel(&["g".to_owned()]).await.unwrap();
     store.promote("p", lease, 10).await.unwrap();

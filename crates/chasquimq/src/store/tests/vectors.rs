@@ -100,7 +100,7 @@ fn records_are_read_and_written_as_the_vectors_say() {
 async fn make_everything_happen(queue: &Queue<'_>) {
     let store = &queue.store;
     let delivered = queue.deliver(&["a", "b", "c", "d", "e"]).await;
-    store.add(&[job("job-add", true)], 0).await.unwrap();
+    store.add(&[job("job-add", true)], 0, 1).await.unwrap();
     store.schedule(&[(job("job-schedule", false), Due::In(60_000))], 0).await.unwrap();
     store.cancel(&["job-schedule".to_owned()]).await.unwrap();
     queue.run(&["ZADD", &queue.key("delayed"), "1", "job-due"]).await;

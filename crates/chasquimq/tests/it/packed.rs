@@ -1,21 +1,19 @@
 //! Entries of several jobs: each job is settled on its own, and only what is left comes back.
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::io::Write;
+use std::time::{Duration, Instant};
 
 use chasquimq::{ConsumerConfig, HandlerError};
 use chasquimq_testkit::{Server, eventually, shared_server, unique_queue};
 
 use crate::support::{Worker, config, drained, key, producer};
 
-/// Adds payloads as one entry, made of the entries that a producer writes.
+/// Adds payloads as one entry.
 async fn add_packed(server: &Server, queue: &str, payloads: Vec<u64>) {
-    let scratch = format!("{queue}-scratch");
-    producer(server, &scratch).await.add_bulk(payloads).await.unwrap();
-    let singles = server.command(&["XRANGE", &key(&scratch, "stream"), "-", "+"]).await;
-    let value: Vec<u8> =
-        singles.array().iter().flat_map(|e| e.array()[1].array()[1].bytes().to_vec()).collect();
-    let stream = key(queue, "stream");
-    server.command(&[b"XADD", stream.as_bytes(), b"*", b"j", &value]).await;
+    let pack = payloads.len();
+    producer(server, queue).await.add_bulk_packed(payloads, pack).await.unwrap();
+    assert_eq!(server.command(&["XLEN", &key(queue, "stream")]).await.int(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,4 +75,42 @@ async fn a_stopped_worker_hands_back_the_rest_of_an_entry() {
     assert_eq!(heir.payloads(), (2..8).collect::<Vec<_>>());
     assert!(heir.runs.lock().unwrap().iter().all(|job| job.attempt == 0 && job.lost == 0));
     heir.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_packed_jobs_run_once_each() {
+    let (server, queue) = (shared_server().await, unique_queue("many"));
+    let producer = producer(server, &queue).await;
+    let ids = producer.add_bulk_packed((0..5000).collect(), 64).await.unwrap();
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 5000);
+    assert_eq!(server.command(&["XLEN", &key(&queue, "stream")]).await.int(), 79);
+    let worker = Worker::start(&server.url(), config(&queue), |_| async { Ok(()) });
+    worker.ran(5000).await;
+    drained(server, &queue).await;
+    assert_eq!(worker.payloads(), (0..5000).collect::<Vec<_>>());
+    assert_eq!(server.command(&["EXISTS", &key(&queue, "settled")]).await.int(), 0);
+    assert_eq!(worker.finish().await.finished, 5000);
+    let error = producer.add_bulk_packed(vec![1], 0).await.unwrap_err();
+    assert!(error.to_string().contains("pack is 0; it must be 1 to 256"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_worker_has_no_slot_for_goes_to_another() {
+    let (server, queue) = (shared_server().await, unique_queue("fair"));
+    add_packed(server, &queue, (0..8).collect()).await;
+    let one = ConsumerConfig { concurrency: 1, shutdown_deadline_secs: 0, ..config(&queue) };
+    let busy = Worker::start(&server.url(), one, |_| std::future::pending());
+    busy.ran(1).await;
+    let asked = Instant::now();
+    let other = Worker::start(&server.url(), config(&queue), |_| async { Ok(()) });
+    other.ran(7).await;
+    let told = format!("another worker had the rest of the entry after {:?}", asked.elapsed());
+    writeln!(std::io::stdout(), "{told}").unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert_eq!(other.payloads(), (1..8).collect::<Vec<_>>());
+    assert!(other.runs.lock().unwrap().iter().all(|job| job.attempt == 0 && job.lost == 0));
+    busy.finish().await;
+    drained(server, &queue).await;
+    assert_eq!(other.payloads(), (0..8).collect::<Vec<_>>());
+    other.finish().await;
 }

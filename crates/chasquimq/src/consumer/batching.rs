@@ -1,0 +1,154 @@
+//! Batches: several jobs to one call of a handler, each settled on its own.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use super::dispatcher::{Work, decode, ended, failed, within};
+use super::held::Delivery;
+use super::session::Session;
+use crate::error::HandlerError;
+use crate::job::Job;
+use crate::lifecycle::Outcome;
+
+/// How many jobs a batch handler is given, and how long it waits for them.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchOptions {
+    /// Jobs in one call, at most; at least 1. Default 100.
+    pub size: usize,
+    /// How long the first job of a batch waits for more. Default 50 ms; zero takes what is there.
+    pub wait: Duration,
+}
+
+impl Default for BatchOptions {
+    fn default() -> Self {
+        Self { size: 100, wait: Duration::from_millis(50) }
+    }
+}
+
+/// What a batch handler answers: one result for all its jobs, or one a job, in their order.
+#[derive(Debug)]
+pub enum BatchOutcome {
+    /// All are done, or all have failed of the same cause.
+    All(Result<(), HandlerError>),
+    /// One result a job. Jobs for which one is missing have failed.
+    Each(Vec<Result<(), HandlerError>>),
+}
+
+impl From<Result<(), HandlerError>> for BatchOutcome {
+    fn from(all: Result<(), HandlerError>) -> Self {
+        Self::All(all)
+    }
+}
+
+impl From<Vec<Result<(), HandlerError>>> for BatchOutcome {
+    fn from(each: Vec<Result<(), HandlerError>>) -> Self {
+        Self::Each(each)
+    }
+}
+
+/// Calls the handler with batches, one after the other.
+pub(super) struct Batches<H> {
+    pub handler: H,
+    pub options: BatchOptions,
+    pub limit: Option<Duration>,
+}
+
+impl<T, H, F, R> Work<T> for Batches<H>
+where
+    T: DeserializeOwned + Send + 'static,
+    H: Fn(Vec<Job<T>>) -> F + Send + Sync + 'static,
+    F: Future<Output = R> + Send + 'static,
+    R: Into<BatchOutcome> + Send + 'static,
+{
+    async fn once(&self, session: &Session) -> bool {
+        let deliveries = session.take_batch(self.options.size, self.options.wait).await;
+        if deliveries.is_empty() {
+            return false;
+        }
+        self.run(session, deliveries).await;
+        true
+    }
+}
+
+impl<H> Batches<H> {
+    async fn run<T, F, R>(&self, session: &Session, deliveries: Vec<Delivery>)
+    where
+        T: DeserializeOwned,
+        H: Fn(Vec<Job<T>>) -> F,
+        F: Future<Output = R>,
+        R: Into<BatchOutcome>,
+    {
+        let (mut jobs, mut taken) = (Vec::with_capacity(deliveries.len()), Vec::new());
+        let mut endings = Vec::new();
+        taken.reserve(deliveries.len());
+        for delivery in deliveries {
+            match decode(&delivery) {
+                Ok(job) => {
+                    session.started(&delivery);
+                    jobs.push(job);
+                    taken.push(delivery);
+                }
+                Err(rejected) => endings.push(delivery.end(rejected, Duration::ZERO)),
+            }
+        }
+        if !jobs.is_empty() {
+            let begun = Instant::now();
+            let run = AssertUnwindSafe(async { (self.handler)(jobs).await.into() });
+            let outcome = within(self.limit, run).await;
+            let each = begun.elapsed() / u32::try_from(taken.len()).unwrap_or(u32::MAX);
+            let outcomes = outcomes(outcome, taken.len());
+            let ended = taken.into_iter().zip(outcomes);
+            endings.extend(ended.map(|(delivery, outcome)| delivery.end(outcome, each)));
+        }
+        session.settle(endings);
+    }
+}
+
+/// An outcome a job.
+fn outcomes(batch: Result<BatchOutcome, Outcome>, jobs: usize) -> Vec<Outcome> {
+    match batch {
+        Ok(BatchOutcome::Each(each)) => {
+            let (given, missing) = (each.len(), "the handler gave no result for this job");
+            let missing = |_| failed(false, false, format!("{missing}: {given} for {jobs} jobs"));
+            each.into_iter().map(ended).chain((given..jobs).map(missing)).take(jobs).collect()
+        }
+        Ok(BatchOutcome::All(all)) => same(&ended(all), jobs),
+        Err(outcome) => same(&outcome, jobs),
+    }
+}
+
+fn same(outcome: &Outcome, jobs: usize) -> Vec<Outcome> {
+    (0..jobs).map(|_| outcome.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(batch: Result<BatchOutcome, Outcome>, jobs: usize) -> Vec<String> {
+        let text = |outcome: Outcome| match outcome {
+            Outcome::Done => "done".to_owned(),
+            Outcome::Failed { error, unrecoverable, .. } => format!("{error} {unrecoverable}"),
+            other => format!("{other:?}"),
+        };
+        outcomes(batch, jobs).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn each_job_gets_its_own_outcome() {
+        let all = |result: Result<(), HandlerError>| Ok(result.into());
+        assert_eq!(texts(all(Ok(())), 2), ["done", "done"]);
+        assert_eq!(texts(all(Err(HandlerError::new("no"))), 2), ["no false", "no false"]);
+        let each = vec![Ok(()), Err(HandlerError::unrecoverable("never"))];
+        assert_eq!(
+            texts(Ok(each.into()), 3),
+            ["done", "never true", "the handler gave no result for this job: 2 for 3 jobs false"]
+        );
+        assert_eq!(texts(Ok(vec![Ok(()), Ok(())].into()), 1), ["done"], "one too many");
+        let late = failed(false, false, "timed out".into());
+        assert_eq!(texts(Err(late), 2), ["timed out false", "timed out false"]);
+    }
+}
