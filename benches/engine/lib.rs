@@ -17,4 +17,6 @@ pub mod stats;
 pub use bench::{Bench, Options, main};
 pub use machine::Machine;
 pub use meter::{Cost, Meter, resident_mb};
-pub use queue::{Countdown, Worker, consumer_config, epoch_ms, preload, producer, within};
+pub use queue::{
+    Countdown, Worker, consumer_config, epoch_ms, preload, preload_packed, producer, within,
+};

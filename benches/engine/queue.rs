@@ -31,11 +31,21 @@ pub async fn producer(bench: &Bench) -> Result<Producer<u64>> {
 /// # Errors
 /// When the server refuses.
 pub async fn preload(bench: &Bench, jobs: u64) -> Result<(String, f64)> {
+    preload_packed(bench, jobs, 1).await
+}
+
+/// As [`preload`], with so many jobs an entry.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn preload_packed(bench: &Bench, jobs: u64, pack: usize) -> Result<(String, f64)> {
     bench.flush().await?;
     let producer = producer(bench).await?;
     let before: f64 = bench.info("memory", "used_memory").await?.parse()?;
-    for first in (0..jobs).step_by(1000) {
-        producer.add_bulk((first..jobs.min(first + 1000)).collect()).await?;
+    let step = 16 * 64;
+    for first in (0..jobs).step_by(step) {
+        let some = first..jobs.min(first + step as u64);
+        producer.add_bulk_packed(some.collect(), pack).await?;
     }
     let after: f64 = bench.info("memory", "used_memory").await?.parse()?;
     let stream = producer.stream_key();
@@ -96,6 +106,14 @@ impl Worker {
         Self { task: tokio::spawn(consumer.run(handler, stop.clone())), stop }
     }
 
+    /// One that runs already.
+    pub fn running(
+        task: JoinHandle<chasquimq::Result<chasquimq::Report>>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { stop, task }
+    }
+
     /// Waits until it waits for work itself.
     ///
     /// # Errors
@@ -151,8 +169,13 @@ impl Countdown {
 
     /// One less; more than there were do no harm.
     pub fn hit(&self) {
+        self.hit_by(1);
+    }
+
+    /// So many less.
+    pub fn hit_by(&self, count: u64) {
         self.begun.get_or_init(Instant::now);
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.left.fetch_sub(count, Ordering::AcqRel) == count {
             self.done.notify_one();
         }
     }

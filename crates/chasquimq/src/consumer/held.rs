@@ -36,14 +36,14 @@ impl Entry {
 /// The raw value of a delivery: a job, or an entry that is none.
 #[derive(Debug)]
 pub(crate) enum Content {
-    Job { record: Box<Record>, raw: Bytes },
+    Job { record: Record, raw: Bytes },
     Foreign { fields: Vec<Bytes> },
 }
 
 /// One delivered job. Dropped without an [`Ending`] it goes back to the queue, attempt unchanged.
 #[derive(Debug)]
 pub struct Delivery {
-    pub(super) parts: Option<Parts>,
+    pub(super) parts: Option<Box<Parts>>,
     pub(super) hold: Arc<Hold>,
 }
 
@@ -130,7 +130,7 @@ impl Delivery {
     }
 
     fn record(&self) -> Option<&Record> {
-        self.parts.as_ref().and_then(Parts::record)
+        self.parts.as_ref().and_then(|parts| parts.record())
     }
 }
 
@@ -152,7 +152,7 @@ impl Drop for Delivery {
 /// How a delivery ended, to be stored.
 #[derive(Debug)]
 pub struct Ending {
-    pub(super) parts: Option<Parts>,
+    pub(super) parts: Option<Box<Parts>>,
     pub(super) outcome: Outcome,
     pub(super) duration: Duration,
     /// Sent before, with the reply lost: an answer of "not yours" may then mean "stored".
@@ -403,12 +403,16 @@ impl Hold {
         }
     }
 
-    /// A job is settled for good, stored or stale.
-    pub fn settled(&self, entry: &Entry) {
-        if entry.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.let_go(entry);
+    /// Jobs are settled for good, stored or stale.
+    pub fn settled<'a>(&self, entries: impl IntoIterator<Item = &'a Arc<Entry>>) {
+        let mut count = 0;
+        for entry in entries {
+            count += 1;
+            if entry.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.let_go(entry);
+            }
         }
-        self.unsettled.fetch_sub(1, Ordering::AcqRel);
+        self.unsettled.fetch_sub(count, Ordering::AcqRel);
         self.freed.notify_waiters();
     }
 
@@ -458,7 +462,7 @@ mod tests {
         assert!(hold.lost(&lost));
         let again = hold.lease(&id, 1, 1, 0).unwrap();
         hold.unsettled.store(1, Ordering::Relaxed);
-        hold.settled(&lost);
+        hold.settled([&lost]);
         assert!(hold.lease(&id, 1, 1, 0).is_none(), "the later lease is still held");
         assert!(!hold.lost(&lost) && hold.lost(&again));
     }

@@ -225,8 +225,9 @@ fn open(
         }
         let lost = record.lost.saturating_add(entry.deliveries - 1);
         let name = shared.name(&record.name);
-        let content = Content::Job { record: Box::new(record), raw };
-        let parts = Parts { entry: Arc::clone(&held), index, content, name, lost, due_ms };
+        let content = Content::Job { record, raw };
+        let entry = Arc::clone(&held);
+        let parts = Box::new(Parts { entry, index, content, name, lost, due_ms });
         match refusal(shared, &parts) {
             Some((reason, error)) => rejected.push(reject(parts, reason, error)),
             None => {
@@ -259,7 +260,8 @@ fn foreign(
     let held: Arc<Entry> = shared.hold.lease(&entry.id, 1, 1, sent_ms)?;
     let content = Content::Foreign { fields: entry.fields };
     let (name, lost, due_ms) = ("".into(), entry.deliveries - 1, None);
-    Some(reject(Parts { entry: held, index: 0, content, name, lost, due_ms }, reason, error))
+    let parts = Parts { entry: held, index: 0, content, name, lost, due_ms };
+    Some(reject(Box::new(parts), reason, error))
 }
 
 /// Why a job may not run, if it may not.
@@ -283,7 +285,7 @@ fn refusal(shared: &Shared, parts: &Parts) -> Option<(DlqReason, String)> {
     Some((reason, text))
 }
 
-fn reject(parts: Parts, reason: DlqReason, error: String) -> Ending {
+fn reject(parts: Box<Parts>, reason: DlqReason, error: String) -> Ending {
     let outcome = Outcome::Rejected { reason, error };
     Ending { parts: Some(parts), outcome, duration: Duration::ZERO, resent: false }
 }

@@ -94,6 +94,7 @@ async fn flush(shared: &Shared, settlements: Vec<Settlement>) -> (Vec<Settlement
     }
     let batch = Batch::new(shared, settlements);
     let (mut failed, mut reason, mut stale) = (Vec::new(), None, 0);
+    let mut ended = Vec::new();
     for (mut settlement, stored) in batch.send(shared).await {
         match stored {
             Stored::Failed(error) => {
@@ -103,11 +104,17 @@ async fn flush(shared: &Shared, settlements: Vec<Settlement>) -> (Vec<Settlement
             }
             Stored::No if !was_stored_before(&settlement) => {
                 stale += 1;
-                finish(shared, &settlement, false);
+                tell(shared, &settlement, false);
+                ended.push(settlement);
             }
-            Stored::Yes | Stored::No => finish(shared, &settlement, true),
+            Stored::Yes | Stored::No => {
+                tell(shared, &settlement, true);
+                ended.push(settlement);
+            }
         }
     }
+    let jobs = ended.iter().filter_map(|settlement| settlement.ending.parts.as_ref());
+    shared.hold.settled(jobs.map(|parts| &parts.entry));
     if stale > 0 {
         tracing::warn!(
             stale,
@@ -125,8 +132,8 @@ fn was_stored_before(settlement: &Settlement) -> bool {
     ending.resent && ending.parts.as_ref().is_some_and(|parts| !parts.entry.is_lost())
 }
 
-/// Tells what happened, and lets go of the job.
-fn finish(shared: &Shared, Settlement { ending, next }: &Settlement, stored: bool) {
+/// Counts and tells what happened.
+fn tell(shared: &Shared, Settlement { ending, next }: &Settlement, stored: bool) {
     let Some(parts) = &ending.parts else { return };
     let counts = &shared.counts;
     let counter = if *next == Transition::Release { &counts.released } else { &counts.finished };
@@ -154,7 +161,6 @@ fn finish(shared: &Shared, Settlement { ending, next }: &Settlement, stored: boo
             _ => {}
         }
     });
-    shared.hold.settled(&parts.entry);
 }
 
 /// The error text as it is stored: at most 8 KiB, and no control characters but line ends and tabs.

@@ -19,7 +19,7 @@ impl Completion {
 
 impl Store {
     /// running -> done, for entries that are all [plain](Completion::is_plain).
-    pub async fn finish(&self, group: &str, batch: &[Completion]) -> Result<Vec<Stored>> {
+    pub async fn finish(&self, group: &str, batch: &[&Completion]) -> Result<Vec<Stored>> {
         let (ackdel, entries) = (self.capabilities().ackdel(), batch.len());
         let mut args = Vec::with_capacity(4 + entries * 2);
         args.extend([group.into(), self.cap(true), flag(ackdel), int(entries as u64)]);
@@ -49,7 +49,7 @@ impl Store {
 }
 
 /// Adds what is told of the jobs: at most `pack` of them in one event entry.
-fn tell(batch: &[Completion], pack: usize, args: &mut Vec<Arg>) {
+fn tell(batch: &[&Completion], pack: usize, args: &mut Vec<Arg>) {
     let mut at = 1;
     // The jobs of one entry, or of several with one job each.
     for run in batch.chunk_by(|a, b| a.total == 1 && b.total == 1) {

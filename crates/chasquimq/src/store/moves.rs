@@ -99,7 +99,7 @@ impl Store {
         &self,
         group: &str,
         consumer: &str,
-        batch: &[Completion],
+        batch: &[&Completion],
     ) -> Result<Vec<Stored>> {
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events, &k.unique];

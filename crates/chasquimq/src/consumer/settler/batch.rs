@@ -10,12 +10,12 @@ use tokio::join;
 use super::{Settlement, clean, micros};
 use crate::consumer::held::{Content, Entry, Parts};
 use crate::consumer::session::Shared;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::Transition;
 use crate::store::wire::{with_counts, with_due};
 use crate::store::{Burial, Completed, Completion, Release, Released, Retry, Stored};
 
-/// Settlements by move. Item `n` of a move answers for the settlements in row `n`.
+/// Settlements by move.
 #[derive(Default)]
 pub(super) struct Batch {
     completions: Rows<Completion>,
@@ -24,16 +24,19 @@ pub(super) struct Batch {
     releases: Rows<Release>,
 }
 
+/// Moves, and the settlements that each answers for.
 struct Rows<M> {
     moves: Vec<M>,
-    settlements: Vec<Vec<Settlement>>,
-    /// Where the jobs of an entry of several are gathered.
+    /// With the row of its move.
+    settlements: Vec<(usize, Settlement)>,
+    /// Where the jobs of an entry of several are gathered, and the last such row.
     by_entry: HashMap<Bytes, usize>,
+    last: Option<(Arc<Entry>, usize)>,
 }
 
 impl<M> Default for Rows<M> {
     fn default() -> Self {
-        Self { moves: vec![], settlements: vec![], by_entry: HashMap::new() }
+        Self { moves: vec![], settlements: vec![], by_entry: HashMap::new(), last: None }
     }
 }
 
@@ -52,20 +55,17 @@ impl Batch {
         let store = &shared.store;
         let keep = shared.config.dlq_max_stream_len;
         let Self { completions, retries, burials, releases } = self;
-        let (plain, rest) = completions.split(Completion::is_plain);
         let answers = join!(
             unless_empty(&retries.moves, store.retry(group, consumer, &retries.moves)),
             unless_empty(&burials.moves, store.bury(group, consumer, &burials.moves, keep)),
             unless_empty(&releases.moves, store.release(group, consumer, &releases.moves)),
-            unless_empty(&rest.moves, store.complete(group, consumer, &rest.moves)),
-            unless_empty(&plain.moves, store.finish(group, &plain.moves)),
+            complete(shared, &completions.moves),
         );
         let mut all = Vec::new();
         retries.answer(answers.0, &mut all);
         burials.answer(answers.1, &mut all);
         releases.answer(answers.2, &mut all);
-        rest.answer(answers.3, &mut all);
-        plain.answer(answers.4, &mut all);
+        completions.answer(Ok(answers.3), &mut all);
         all
     }
 
@@ -74,21 +74,25 @@ impl Batch {
         match settlement.next {
             Transition::Complete => {
                 let job = completed(parts, &settlement);
-                let entry = Arc::clone(&parts.entry);
-                match self.completions.row_of(&entry) {
-                    Some(row) => self.completions.moves[row].jobs.push(job),
-                    None => self.completions.open(&entry, completion(shared, &entry, job)),
-                }
-                self.completions.file(&entry, settlement);
+                let row = match self.completions.row_of(&parts.entry) {
+                    Some(row) => {
+                        self.completions.moves[row].jobs.push(job);
+                        row
+                    }
+                    None => self.completions.open(&parts.entry, completion(shared, parts, job)),
+                };
+                self.completions.settlements.push((row, settlement));
             }
             Transition::Release => {
                 let (value, job) = released(parts);
-                let entry = Arc::clone(&parts.entry);
-                match self.releases.row_of(&entry) {
-                    Some(row) => self.releases.moves[row].append(&value, job),
-                    None => self.releases.open(&entry, release(&entry, value, job)),
-                }
-                self.releases.file(&entry, settlement);
+                let row = match self.releases.row_of(&parts.entry) {
+                    Some(row) => {
+                        self.releases.moves[row].append(&value, job);
+                        row
+                    }
+                    None => self.releases.open(&parts.entry, release(&parts.entry, value, job)),
+                };
+                self.releases.settlements.push((row, settlement));
             }
             Transition::Retry { backoff_ms } => {
                 let retry = retry(shared, parts, &settlement, backoff_ms);
@@ -104,52 +108,68 @@ impl Batch {
 
 impl<M> Rows<M> {
     fn push(&mut self, item: M, settlement: Settlement) {
+        self.settlements.push((self.moves.len(), settlement));
         self.moves.push(item);
-        self.settlements.push(vec![settlement]);
     }
 
-    /// The rows of which something is true, and the others.
-    fn split(self, is: impl Fn(&M) -> bool) -> (Self, Self) {
-        let (mut those, mut others) = (Self::default(), Self::default());
-        for (item, settlements) in self.moves.into_iter().zip(self.settlements) {
-            let side = if is(&item) { &mut those } else { &mut others };
-            side.moves.push(item);
-            side.settlements.push(settlements);
+    fn row_of(&mut self, entry: &Arc<Entry>) -> Option<usize> {
+        if entry.total == 1 {
+            return None;
         }
-        (those, others)
+        if let Some((last, row)) = &self.last
+            && Arc::ptr_eq(last, entry)
+        {
+            return Some(*row);
+        }
+        let row = *self.by_entry.get(&entry.id)?;
+        self.last = Some((Arc::clone(entry), row));
+        Some(row)
     }
 
-    fn row_of(&self, entry: &Entry) -> Option<usize> {
-        if entry.total == 1 { None } else { self.by_entry.get(&entry.id).copied() }
-    }
-
-    fn open(&mut self, entry: &Entry, item: M) {
+    fn open(&mut self, entry: &Arc<Entry>, item: M) -> usize {
+        let row = self.moves.len();
         if entry.total > 1 {
-            self.by_entry.insert(entry.id.clone(), self.moves.len());
+            self.by_entry.insert(entry.id.clone(), row);
+            self.last = Some((Arc::clone(entry), row));
         }
         self.moves.push(item);
-        self.settlements.push(Vec::with_capacity(1));
-    }
-
-    fn file(&mut self, entry: &Entry, settlement: Settlement) {
-        let row = self.row_of(entry).unwrap_or(self.settlements.len() - 1);
-        self.settlements[row].push(settlement);
+        row
     }
 
     fn answer(self, answers: Result<Vec<Stored>>, all: &mut Vec<(Settlement, Stored)>) {
-        let answers = answers.unwrap_or_else(|error| {
-            let failed = |_: &M| Stored::Failed(copy(&error));
-            self.moves.iter().map(failed).collect()
-        });
-        for (settlements, stored) in self.settlements.into_iter().zip(answers) {
-            let each = |settlement| match &stored {
-                Stored::Yes => (settlement, Stored::Yes),
-                Stored::No => (settlement, Stored::No),
-                Stored::Failed(error) => (settlement, Stored::Failed(copy(error))),
+        let answers = answers.unwrap_or_else(|error| failed(&self.moves, &error));
+        let answered = |(row, settlement): (usize, Settlement)| {
+            let stored = match answers.get(row) {
+                Some(Stored::Yes) => Stored::Yes,
+                Some(Stored::No) => Stored::No,
+                Some(Stored::Failed(error)) => Stored::Failed(copy(error)),
+                None => Stored::Failed(Error::new(ErrorKind::Server, "no answer for this job")),
             };
-            all.extend(settlements.into_iter().map(each));
-        }
+            (settlement, stored)
+        };
+        all.extend(self.settlements.into_iter().map(answered));
     }
+}
+
+/// Completes: those with nothing in the way by the short script, the others by the general one.
+async fn complete(shared: &Shared, moves: &[Completion]) -> Vec<Stored> {
+    let (group, consumer) = (shared.group(), shared.consumer());
+    let (plain, rest): (Vec<_>, Vec<_>) = moves.iter().partition(|entry| entry.is_plain());
+    let (finished, checked) = join!(
+        unless_empty(&plain, shared.store.finish(group, &plain)),
+        unless_empty(&rest, shared.store.complete(group, consumer, &rest)),
+    );
+    let mut finished = finished.unwrap_or_else(|error| failed(&plain, &error)).into_iter();
+    if rest.is_empty() {
+        return finished.collect();
+    }
+    let mut checked = checked.unwrap_or_else(|error| failed(&rest, &error)).into_iter();
+    let next = |entry: &Completion| if entry.is_plain() { finished.next() } else { checked.next() };
+    moves.iter().filter_map(next).collect()
+}
+
+fn failed<M>(moves: &[M], error: &Error) -> Vec<Stored> {
+    moves.iter().map(|_| Stored::Failed(copy(error))).collect()
 }
 
 fn copy(error: &Error) -> Error {
@@ -163,9 +183,12 @@ async fn unless_empty<M>(
     if moves.is_empty() { Ok(vec![]) } else { send.await }
 }
 
-fn completion(shared: &Shared, entry: &Entry, job: Completed) -> Completion {
+fn completion(shared: &Shared, parts: &Parts, job: Completed) -> Completion {
+    let entry = &parts.entry;
+    let mut jobs = Vec::with_capacity(entry.total);
+    jobs.push(job);
     let check_owner = !shared.hold.is_fresh(entry, shared.config.lease());
-    Completion { entry: entry.id.clone(), check_owner, total: entry.total, jobs: vec![job] }
+    Completion { entry: entry.id.clone(), check_owner, total: entry.total, jobs }
 }
 
 fn completed(parts: &Parts, settlement: &Settlement) -> Completed {

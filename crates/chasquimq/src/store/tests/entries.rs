@@ -140,7 +140,7 @@ async fn complete_by_one_who_lost_the_entry_leaves_no_bitmap_behind() {
     queue.complete(&[done(&entry, TOTAL, &[0])]).await;
     queue.hand_to(OTHER, &entry).await;
     let rest = [done(&entry, TOTAL, &[1, 2])];
-    queue.store.complete(GROUP, OTHER, &rest).await.unwrap();
+    queue.store.complete(GROUP, OTHER, &rest.each_ref()).await.unwrap();
     let after = queue.dump().await;
     let late = Completion { check_owner: false, ..done(&entry, TOTAL, &[1]) };
     assert_eq!(verdicts(&queue.complete(&[late]).await), "n");
@@ -181,7 +181,7 @@ async fn claim_hands_over_what_is_settled() {
     assert_eq!(claimed.entries[0].settled, "010");
     let rest = [done(&entry, TOTAL, &[0, 2])];
     assert_eq!(verdicts(&queue.complete(&rest).await), "n", "it is no longer mine");
-    let theirs = queue.store.complete(GROUP, OTHER, &rest).await.unwrap();
+    let theirs = queue.store.complete(GROUP, OTHER, &rest.each_ref()).await.unwrap();
     assert_eq!(verdicts(&theirs), "y");
     assert!(queue.dump().await.stream.is_empty());
 }

@@ -119,7 +119,7 @@ async fn a_stream_of_the_wrong_type_fails_everything_and_moves_nothing() {
     assert_eq!(kind(queue.store.add(&[job("b", false)], 0, 1).await), ErrorKind::WrongType);
     assert_eq!(kind(queue.store.enter(GROUP).await), ErrorKind::WrongType);
     assert_eq!(kind(queue.store.promote("p-1", LOCK, 10).await), ErrorKind::WrongType);
-    let settled = queue.store.complete(GROUP, ME, &[done(&entry, 1, &[0])]).await;
+    let settled = queue.store.complete(GROUP, ME, &[&done(&entry, 1, &[0])]).await;
     assert_eq!(kind(settled), ErrorKind::WrongType);
     assert_eq!(queue.dump().await, before);
 }

@@ -52,7 +52,7 @@ async fn complete_falls_back_when_an_older_server_has_taken_over() {
     let knew = queue.store.capabilities().ackdel();
     queue.store.capabilities().pretend_ackdel();
     let id = queue.deliver(&["a"]).await.remove(0);
-    let first = queue.store.complete(GROUP, ME, &[done(&id, 1, &[0])]).await;
+    let first = queue.store.complete(GROUP, ME, &[&done(&id, 1, &[0])]).await;
     if !knew {
         first.unwrap_err();
         assert!(!queue.store.capabilities().ackdel());

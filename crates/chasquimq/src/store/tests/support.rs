@@ -219,7 +219,8 @@ impl<'s> Queue<'s> {
 /// Settling by [`ME`].
 impl Queue<'_> {
     pub async fn complete(&self, batch: &[Completion]) -> Vec<Stored> {
-        self.store.complete(GROUP, ME, batch).await.unwrap()
+        let batch: Vec<_> = batch.iter().collect();
+        self.store.complete(GROUP, ME, &batch).await.unwrap()
     }
 
     pub async fn retry(&self, batch: &[Retry]) -> Vec<Stored> {

@@ -113,7 +113,7 @@ async fn make_everything_happen(queue: &Queue<'_>) {
     queue.release(&[unrun(&delivered[3], 1, &[0])]).await;
     let dlq_id = store.dead(None, 1).await.unwrap().remove(0).dlq_id;
     store.replay(&[Replay { dlq_id, job: job("job-replay", false) }]).await.unwrap();
-    store.finish(GROUP, &[done(&delivered[4], 2, &[0, 1])]).await.unwrap();
+    store.finish(GROUP, &[&done(&delivered[4], 2, &[0, 1])]).await.unwrap();
 }
 
 #[tokio::test]
