@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Suite:
             begin = time.monotonic()
             for at, variant in enumerate(peer.variants):
                 row = f"{peer.title}, {variant}" if at else peer.title
-                self.attempt(row, lambda v=variant, r=row, m=not at: self.variant(peer, v, r, m))
+                self.attempt(row, partial(self.variant, peer, variant, row, at == 0))
             took = time.monotonic() - begin
             print(f"round {number}: {peer.title}, {took:.0f} s", file=sys.stderr)
 
@@ -121,7 +122,10 @@ def markdown(suite: dict[str, Any], peers: list[Peer], reports: list[Report], ti
         "`benches/run` measures them anew.",
     ]
     if quick:
-        lines += ["", "**A quick run: small sizes, one round. It shows that the benchmarks work, not how fast anything is.**"]
+        lines += [
+            "",
+            "**A quick run: small sizes, one round. It shows that the benchmarks work, not how fast anything is.**",
+        ]
     lines += ["", "| queue | version | settings |", "|---|---|---|"]
     for peer in peers:
         lines.append(f"| {peer.title} | {suite['versions'].get(peer.name, '')} | {peer.settings} |")

@@ -22,7 +22,9 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 
 
 def _panel(report: Report, unit: str, head: str, less: bool, top: int) -> tuple[list[str], int]:
-    values = [(row, value) for row in report.rows if (value := report.median(row, unit)) is not None]
+    values = [
+        (row, value) for row in report.rows if (value := report.median(row, unit)) is not None
+    ]
     values.sort(key=lambda pair: pair[1], reverse=not less)
     most = max((value for _, value in values), default=1.0)
     lines = [f'<text class="head" x="0" y="{top + HEAD - 14}">{escape(head)}</text>']

@@ -3,9 +3,10 @@
 import shutil
 import subprocess
 import sys
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import tomllib
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -65,9 +66,7 @@ class Peer:
         else:
             subprocess.run([sys.executable, "-m", "venv", str(self.folder)], check=True)
             pip = [str(self.folder / "bin/python"), "-m", "pip", "install", "--quiet"]
-            subprocess.run(
-                [*pip, "--disable-pip-version-check", *self.packages], check=True
-            )
+            subprocess.run([*pip, "--disable-pip-version-check", *self.packages], check=True)
         marker.write_text(wanted)
 
 

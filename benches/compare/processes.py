@@ -56,7 +56,9 @@ class Arena:
 class Session:
     """A process and all its children, on the client's core."""
 
-    def __init__(self, peer: Peer, server: Server, arena: Arena, role: list[str], log: Path) -> None:
+    def __init__(
+        self, peer: Peer, server: Server, arena: Arena, role: list[str], log: Path
+    ) -> None:
         environment = {**os.environ, **peer.environment, "BENCH_ARENA": str(arena.folder)}
         with log.open("ab") as log_file:
             self.process = subprocess.Popen(

@@ -15,7 +15,9 @@ LARGE = 10 * 1024
 """Bytes of the large payload."""
 RATE = 200
 """Jobs a second for the worker whose latency is measured."""
-DRAIN_SECONDS = 90.0
+DRAIN_SECONDS = 60.0
+QUICK_SECONDS = 15.0
+LEAST_JOBS = 30
 QUIET_SECONDS = 5.0
 
 
@@ -32,6 +34,7 @@ class Bench:
         self.arena = arena
         self.logs = logs
         self.scale = 10 if quick else 1
+        self.patience = QUICK_SECONDS if quick else DRAIN_SECONDS
         self.reports: dict[str, Report] = {}
         self.versions: dict[str, str] = {}
 
@@ -75,7 +78,10 @@ class Bench:
             ("add_concurrent", "lanes", count, ()),
         ]
         if "bulk" in adder.abilities:
-            ways += [("bulk_50", "many", count * 5, (50,)), ("bulk_1000", "many", count * 5, (1000,))]
+            ways += [
+                ("bulk_50", "many", count * 5, (50,)),
+                ("bulk_1000", "many", count * 5, (1000,)),
+            ]
         for subject, way, jobs, args in ways:
             jobs = max(jobs // self.scale // 1000, 1) * 1000
             self.server.flush()
@@ -99,7 +105,7 @@ class Bench:
         workers: int = 1,
     ) -> None:
         """W3, W6, W7, W8: run preloaded jobs; timed from the first start to the last."""
-        count = max(peer.drain // self.scale, 100) // (2 if pad else 1)
+        count = max(peer.drain // self.scale, LEAST_JOBS) // (2 if pad else 1)
         with self.workers(adder, peer, variant, workload, count, workers) as sessions:
             tell(sessions, signal.SIGSTOP)
             memory = self.server.memory()
@@ -161,10 +167,11 @@ class Bench:
             return reached == count
 
         try:
-            wait_until(all_started, DRAIN_SECONDS, "the last job's start")
+            wait_until(all_started, self.patience, "the last job's start")
         except Failed as failure:
-            missing = count - sum(map(bool, self.arena.started[:count]))
-            raise Failed(f"{failure} ({missing} of {count} jobs have not started)") from None
+            missing = [job for job in range(count) if not self.arena.started[job]]
+            told = f"{len(missing)} of {count} jobs have not started, the first is {missing[:1]}"
+            raise Failed(f"{failure} ({told})") from None
 
     def costs(self, subject: str, row: str, rate: float, server: float, client: float) -> None:
         """Note what most workloads have in common; CPU time in seconds a job."""

@@ -39,18 +39,22 @@ class Ours(driver.Driver):
 
     async def add_many(self, batch: Sequence[driver.Data]) -> None:
         """Add many jobs with one call."""
-        await self.queue.add_bulk([{"name": "noop", "data": data} for data in batch], **self.options)
+        await self.queue.add_bulk(
+            [{"name": "noop", "data": data} for data in batch], **self.options
+        )
 
     async def add_at(self, batch: Sequence[driver.Data], due: float) -> None:
         """Add many delayed jobs with one call."""
         at = datetime.fromtimestamp(due, timezone.utc)
-        await self.queue.add_bulk([{"name": "noop", "data": data, "delay_ms": at} for data in batch])
+        await self.queue.add_bulk(
+            [{"name": "noop", "data": data, "delay_ms": at} for data in batch]
+        )
 
     def work(self, handler: driver.Handler) -> None:
         """Run a worker, in uvloop if the variant says so."""
         run = asyncio.run
         if "uvloop" in self.variant:
-            import uvloop
+            import uvloop  # type: ignore[import-not-found, unused-ignore]
 
             run = uvloop.run
         run(self._work(handler))

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-import driver
 from arq import Retry, create_pool
 from arq.connections import RedisSettings
 from arq.worker import Worker, func
+
+import driver
 
 
 class Arq(driver.Driver):

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-import driver
 from celery import Celery
+
+import driver
 
 
 class ACelery(driver.Driver):

@@ -23,7 +23,9 @@ class ChasquiMQ(driver.Driver):
 
     async def add_at(self, batch: Sequence[driver.Data], due: float) -> None:
         at = datetime.fromtimestamp(due, timezone.utc)
-        await self.queue.add_bulk([{"name": "noop", "data": data, "delay_ms": at} for data in batch])
+        await self.queue.add_bulk(
+            [{"name": "noop", "data": data, "delay_ms": at} for data in batch]
+        )
 
     def work(self, handler: driver.Handler) -> None:
         async def on_job(job: Job) -> None:

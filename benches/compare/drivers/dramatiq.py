@@ -3,9 +3,10 @@
 import time
 from collections.abc import Sequence
 
-import driver
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
+
+import driver
 
 
 class Dramatiq(driver.Driver):

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-import driver
 from huey import RedisHuey
+
+import driver
 
 
 class Huey(driver.Driver):

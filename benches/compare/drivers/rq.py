@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-import driver
 from redis import Redis
 from rq import Queue, Retry, Worker
+
+import driver
 
 
 class RQ(driver.Driver):

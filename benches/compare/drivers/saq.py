@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-import driver
 from saq import Queue, Worker
+
+import driver
 
 
 class Saq(driver.Driver):

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
-import driver
 from streaq import StreaqRetry, Worker
+
+import driver
 
 
 class Streaq(driver.Driver):

@@ -2,10 +2,11 @@
 
 import asyncio
 
-import driver
 from taskiq import SimpleRetryMiddleware
 from taskiq.api import run_receiver_task
 from taskiq_redis import ListQueueBroker
+
+import driver
 
 
 class Taskiq(driver.Driver):
