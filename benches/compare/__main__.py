@@ -156,7 +156,8 @@ def main() -> int:
     for peer in peers:
         if peer.packages:
             peer.install()
-    server = Server(newest(REPOSITORY / ".cache/servers"))
+    servers = Path(os.environ.get("CHASQUIMQ_CACHE", REPOSITORY / ".cache")) / "servers"
+    server = Server(newest(servers))
     os.sched_setaffinity(0, {SERVER_CORE})
     logs = cache / "logs"
     logs.mkdir(parents=True, exist_ok=True)
