@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -37,6 +38,80 @@ async def test_ids_are_made_when_none_is_given(redis_server: Server, queue_name:
     assert len({job.id for job in jobs}) == 200
     assert {len(job.id) for job in jobs} == {26}
     assert stream_len(redis_server, queue_name) == 200
+
+
+async def test_adds_of_one_turn_share_a_round_trip(own_server: Server, queue_name: str) -> None:
+    def reads() -> int:
+        stats = own_server.command("INFO", "stats").decode()
+        return int(re.findall(r"total_reads_processed:(\d+)", stats)[0])
+
+    async def add(i: int) -> Job:
+        return await queue.add(f"n{i}", {"i": i})
+
+    async with Queue(queue_name, redis_url=own_server.url) as queue:
+        await asyncio.gather(add(0), add(1))
+        assert [job.data for job in await asyncio.gather(add(2), add(3))] == [{"i": 2}, {"i": 3}]
+        before = reads()
+        jobs = await asyncio.gather(*(add(i) for i in range(200)))
+        took = reads() - before
+    assert [(job.name, job.data) for job in jobs] == [(f"n{i}", {"i": i}) for i in range(200)]
+    assert took <= 20
+    seen = await collect(own_server, queue_name, 204)
+    ids = {job.id: (job.name, job.data) for job in seen}
+    assert all(ids[job.id] == (job.name, job.data) for job in jobs)
+
+
+async def test_adds_that_travel_together_fail_apart(redis_server: Server, queue_name: str) -> None:
+    async with Queue(queue_name, redis_url=redis_server.url, max_delay_secs=60) as queue:
+        good = [queue.add("good", i) for i in range(20)]
+        late = [queue.add("late", i, delay_ms=50_000) for i in range(20)]
+        bad = [
+            queue.add("n" * 257, 1),
+            queue.add("n", 1, job_id=""),
+            queue.add("n", 1, delay_ms=61_000),
+            queue.add("n", "x" * 2**21),
+            queue.add("\ud800", 1),
+            queue.add("n", 1, job_id="\ud800"),
+            queue.add("n", object()),
+        ]
+        wrong: Any = [queue.add(5, 1), queue.add("n", 1, job_id=5)]  # type: ignore[arg-type]
+        outcomes = await asyncio.gather(*good, *bad, *late, *wrong, return_exceptions=True)
+    assert all(isinstance(outcome, Job) for outcome in outcomes[:20] + outcomes[27:47])
+    assert all(isinstance(outcome, ValueError) for outcome in outcomes[20:27]), outcomes[20:27]
+    assert all(isinstance(outcome, TypeError) for outcome in outcomes[47:])
+    assert stream_len(redis_server, queue_name) == 20
+    assert redis_server.command("ZCARD", key(queue_name, "delayed")) == 20
+
+
+async def test_a_queue_that_becomes_full_takes_what_there_is_room_for(
+    redis_server: Server, queue_name: str
+) -> None:
+    async with Queue(queue_name, redis_url=redis_server.url, max_queue_len=30) as queue:
+        adds = (queue.add("n", i) for i in range(50))
+        outcomes = await asyncio.gather(*adds, return_exceptions=True)
+    added = [outcome for outcome in outcomes if isinstance(outcome, Job)]
+    assert (len(added), stream_len(redis_server, queue_name)) == (30, 30)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, QueueFull)]
+    assert len(refused) == 20
+
+
+@pytest.mark.any_server
+async def test_each_caller_has_an_error_of_its_own() -> None:
+    queue = Queue("q", redis_url="redis://127.0.0.1:1")
+    adds = (queue.add("n", i) for i in range(10))
+    errors = await asyncio.gather(*adds, return_exceptions=True)
+    assert all(isinstance(error, ConnectionError) for error in errors)
+    assert len({id(error) for error in errors}) == 10
+
+
+async def test_what_was_added_in_the_turn_of_a_close_is_added(
+    redis_server: Server, queue_name: str
+) -> None:
+    queue = Queue(queue_name, redis_url=redis_server.url)
+    await queue.add("n", 0)
+    adds = [asyncio.create_task(queue.add("n", i)) for i in range(10)]
+    await asyncio.gather(*adds, asyncio.create_task(queue.close()))
+    assert stream_len(redis_server, queue_name) == 11
 
 
 async def test_a_bulk_with_every_option_takes_few_commands(

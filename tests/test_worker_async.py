@@ -302,7 +302,7 @@ async def test_data_that_cannot_be_decoded_kills_the_job_at_its_first_look(
         assert job.data
 
     async with working(redis_server, queue_name, handler) as (queue, _):
-        await queue._call(queue._producer.add, [("n", b"\xc1", None, (None, None), None, None)])
+        await queue._adding.add_all(["n"], [b"\xc1"], [None], [None], 1)
         await eventually_async(queue.peek_dlq, "the dead job")
         (dead,) = await queue.peek_dlq()
     assert (dead["reason"], dead["data"], dead["payload"]) == ("unrecoverable", None, b"\xc1")

@@ -1,9 +1,10 @@
 """The one place where an event loop meets the engine: a mailbox, and a reader that empties it."""
 
 import asyncio
+import functools
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._native import Job, Mailbox, set_log_level
@@ -12,6 +13,11 @@ logger = logging.getLogger("chasquimq.engine")
 
 Receiver = Callable[[list[Job]], None]
 """Takes the jobs of one consumer; an empty list means that no more will come."""
+
+Callback = Callable[[Any, BaseException | None], None]
+"""Takes the value or the error of a reply."""
+
+_NONE: Mapping[str, object] = {}
 
 _hubs: dict[asyncio.AbstractEventLoop, "Hub"] = {}
 
@@ -36,24 +42,38 @@ class Hub:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._mailbox = Mailbox()
         self._tickets = itertools.count(1)
-        self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._callers: dict[int, Callback] = {}
         self._receivers: dict[int, Receiver] = {}
         set_log_level(min(logging.INFO, max(logger.getEffectiveLevel(), logging.DEBUG)))
         loop.add_reader(self._mailbox.fileno(), self._drain)
 
-    def call(self, method: Callable[..., None], *args: object) -> asyncio.Future[Any]:
+    def call(
+        self, method: Callable[..., None], *args: object, **options: object
+    ) -> asyncio.Future[Any]:
         """Call the engine; the future is its reply. Cancelling that does not undo the call."""
-        return self._send(next(self._tickets), method, args)
+        return self._send(next(self._tickets), method, args, options)
+
+    def ask(
+        self,
+        callback: Callback,
+        method: Callable[..., None],
+        *args: object,
+        **options: object,
+    ) -> None:
+        """Call the engine, and the callback with its reply."""
+        ticket = next(self._tickets)
+        method(self._mailbox, ticket, *args, **options)
+        self._callers[ticket] = callback
 
     async def subscribe(self, method: Callable[..., None], receiver: Receiver) -> int:
         """Call the engine, wait for its reply, and have jobs delivered from then on."""
         ticket = next(self._tickets)
         self._receivers[ticket] = receiver
         try:
-            await self._send(ticket, method, ())
+            await self._send(ticket, method)
         except BaseException:
             self.unsubscribe(ticket)
             raise
@@ -64,10 +84,15 @@ class Hub:
         self._receivers.pop(ticket, None)
 
     def _send(
-        self, ticket: int, method: Callable[..., None], args: tuple[object, ...]
+        self,
+        ticket: int,
+        method: Callable[..., None],
+        args: tuple[object, ...] = (),
+        options: Mapping[str, object] = _NONE,
     ) -> asyncio.Future[Any]:
-        method(self._mailbox, ticket, *args)
-        reply = self._replies[ticket] = self._loop.create_future()
+        method(self._mailbox, ticket, *args, **options)
+        reply: asyncio.Future[Any] = self.loop.create_future()
+        self._callers[ticket] = functools.partial(_resolve, reply)
         return reply
 
     def _drain(self) -> None:
@@ -75,14 +100,17 @@ class Hub:
         for level, target, text in lines:
             logger.log(level, "%s", text, extra={"target": target})
         for ticket, value, error in replies:
-            reply = self._replies.pop(ticket)
-            if reply.cancelled():
-                continue
-            if error is None:
-                reply.set_result(value)
-            else:
-                reply.set_exception(error)
+            self._callers.pop(ticket)(value, error)
         for ticket, jobs in batches:
             receiver = self._receivers.get(ticket)
             if receiver is not None:
                 receiver(jobs)
+
+
+def _resolve(reply: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if reply.cancelled():
+        return
+    if error is None:
+        reply.set_result(value)
+    else:
+        reply.set_exception(error)

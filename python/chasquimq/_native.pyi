@@ -6,9 +6,10 @@ All of them raise ``ChasquiError`` in a child that was forked after the object w
 from typing import Any, final
 
 from ._address import Address
-from ._types import ConsumerOptions, FollowOptions, NewJob, ProducerOptions, Reply
+from ._types import ConsumerOptions, FollowOptions, JobOptions, ProducerOptions, Reply
 
 __all__ = [
+    "Added",
     "Consumer",
     "Job",
     "Mailbox",
@@ -27,6 +28,15 @@ def set_log_level(level: int) -> None:
 
 def version() -> str:
     """The version of the package and of the engine in it."""
+
+@final
+class Added:
+    """What became of added jobs."""
+
+    def jobs(
+        self, names: list[str], data: list[Any], created_at_ms: int
+    ) -> list[Job | BaseException]:
+        """The jobs, once: of these names, with these data; errors in their place."""
 
 @final
 class Consumer:
@@ -130,8 +140,22 @@ class Producer:
     """Adds jobs to one queue. Connects at the first call; every call answers in a mailbox."""
 
     def __new__(cls, address: Address, options: ProducerOptions) -> Producer: ...
-    def add(self, mailbox: Mailbox, ticket: int, jobs: list[NewJob]) -> None:
-        """Adds jobs; answers their ids."""
+    def add(
+        self,
+        mailbox: Mailbox,
+        ticket: int,
+        names: list[str],
+        payloads: list[bytes],
+        options: list[JobOptions | None] | None,
+        *,
+        one_caller: bool,
+        pack: int = 1,
+    ) -> None:
+        """Adds jobs, of which item ``n`` of each list tells; answers what became of them.
+
+        Those of one caller have the first error in common, and ``pack`` of them share an entry; of
+        several callers each has its own.
+        """
     def cancel_delayed(self, mailbox: Mailbox, ticket: int, job_id: str) -> None:
         """Takes a delayed job back; answers whether there was one."""
     def peek_dlq(self, mailbox: Mailbox, ticket: int, limit: int) -> None:

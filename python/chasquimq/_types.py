@@ -1,21 +1,22 @@
 """What crosses the border to the engine, as types."""
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, Union
 
 if TYPE_CHECKING:
+    from ._native import Added
     from .backoff import BackoffSpec
     from .queue import DeadJob
 
 When = tuple[int | None, int | None]
 """Milliseconds from now, or a time in milliseconds since the epoch; neither: at once."""
 
-NewJob = tuple[str, bytes, str | None, When, int | None, "BackoffSpec | None"]
-"""Name, encoded data, id, when, attempts, backoff."""
+JobOptions = tuple[str | None, When, int | None, "BackoffSpec | None"]
+"""Id, when, attempts, backoff."""
 
 Told = tuple[str, str, str, dict[str, str], str]
 """The arguments of ``QueueEvent``."""
 
-Reply = bool | int | str | list[str] | list["DeadJob"] | list[Told] | tuple[int, int, int] | None
+Reply = Union[bool, int, str, "Added", list["DeadJob"], list[Told], tuple[int, int, int], None]
 
 
 class ProducerOptions(TypedDict):

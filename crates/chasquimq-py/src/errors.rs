@@ -1,5 +1,7 @@
 //! Errors on their way to Python: the classes are declared in `chasquimq.errors`.
 
+use std::sync::Arc;
+
 use chasquimq::ErrorKind;
 use chasquimq_metrics::ExporterError;
 use pyo3::PyErr;
@@ -25,8 +27,8 @@ import_exception!(chasquimq.errors, WrongType);
 /// Why a call failed; made by Rust tasks, turned into an exception when Python fetches it.
 #[derive(Debug)]
 pub enum Failure {
-    /// The engine's own.
-    Engine(chasquimq::Error),
+    /// The engine's own, which several calls may share.
+    Engine(Arc<chasquimq::Error>),
     /// The development server's.
     Embedded(String),
     /// The exporter's.
@@ -39,7 +41,7 @@ pub enum Failure {
 
 impl From<chasquimq::Error> for Failure {
     fn from(error: chasquimq::Error) -> Self {
-        Self::Engine(error)
+        Self::Engine(Arc::new(error))
     }
 }
 

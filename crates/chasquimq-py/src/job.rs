@@ -53,6 +53,20 @@ impl From<Delivery> for Job {
 }
 
 impl Job {
+    /// A job as its producer sees it.
+    pub fn added(id: String, name: Arc<str>, data: Py<PyAny>, created_at_ms: u64) -> Self {
+        Self {
+            id,
+            name,
+            payload: Bytes::new(),
+            attempt: 0,
+            lost: 0,
+            created_at_ms,
+            decoded: OnceLock::from(data),
+            run: Mutex::default(),
+        }
+    }
+
     /// Starts the stopwatch and shows the delivery to `tell`.
     pub fn begin(&self, tell: impl FnOnce(&Delivery)) {
         let mut run = self.run();
@@ -86,16 +100,7 @@ impl Job {
         lost: u32,
         created_at_ms: u64,
     ) -> Self {
-        Self {
-            id,
-            name: name.into(),
-            payload: Bytes::new(),
-            attempt,
-            lost,
-            created_at_ms,
-            decoded: OnceLock::from(data),
-            run: Mutex::default(),
-        }
+        Self { attempt, lost, ..Self::added(id, name.into(), data, created_at_ms) }
     }
 
     #[getter]

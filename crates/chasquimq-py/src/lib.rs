@@ -7,6 +7,7 @@
 //! For the same reason nothing here runs Python code while a handler's thread is in a call of ours:
 //! before Python 3.14 such a thread is unwound when the interpreter ends, which Rust frames do not survive.
 
+mod adding;
 mod address;
 mod cli;
 mod consumer;
@@ -23,6 +24,8 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = true)]
 mod _native {
+    #[pymodule_export]
+    use super::adding::Added;
     #[pymodule_export]
     use super::cli::run_cli;
     #[pymodule_export]

@@ -6,11 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chasquimq::events::Tailed;
-use chasquimq::{Delivery, DlqEntry, Report};
+use chasquimq::{Delivery, DlqEntry, JobId, Report};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::adding::Added;
 use crate::errors::Failure;
 use crate::job::Job;
 use crate::logs::{Line, LogBuffer};
@@ -23,7 +24,7 @@ pub enum Value {
     Flag(bool),
     Count(usize),
     Text(String),
-    Ids(Vec<String>),
+    Added(Vec<Result<JobId, Failure>>),
     Events(Vec<Tailed>),
     Dead(Vec<DlqEntry>),
     Report(Report),
@@ -152,7 +153,7 @@ impl Value {
             Self::Flag(flag) => flag.into_bound_py_any(py),
             Self::Count(count) => count.into_bound_py_any(py),
             Self::Text(text) => text.into_bound_py_any(py),
-            Self::Ids(ids) => ids.into_bound_py_any(py),
+            Self::Added(outcomes) => Added::from(outcomes).into_bound_py_any(py),
             Self::Events(events) => {
                 let told = events.into_iter().map(|event| tail::told(py, event));
                 told.collect::<PyResult<Vec<_>>>()?.into_bound_py_any(py)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use chasquimq::{
     AddOptions, BackoffSpec, ConsumerConfig, Delay, JobRetryOverride, ProducerConfig, RawJob,
 };
@@ -76,9 +77,9 @@ impl From<ConsumerOptions> for ConsumerConfig {
     }
 }
 
-/// A job as Python describes it.
+/// What Python says of one job beside name and data: id, when, attempts, backoff.
 #[derive(FromPyObject)]
-pub struct NewJob(String, Vec<u8>, Option<String>, When, Option<u32>, Option<Backoff>);
+pub struct JobOptions(Option<String>, When, Option<u32>, Option<Backoff>);
 
 /// Milliseconds from now, or a time in milliseconds since the epoch.
 #[derive(FromPyObject)]
@@ -94,16 +95,17 @@ struct Backoff {
     jitter_ms: Option<u64>,
 }
 
-impl From<NewJob> for RawJob {
-    fn from(NewJob(name, payload, id, when, max_attempts, backoff): NewJob) -> Self {
+impl JobOptions {
+    /// The job that was added with these options.
+    pub fn job(options: Option<Self>, name: String, payload: Bytes) -> RawJob {
+        let Some(Self(id, when, max_attempts, backoff)) = options else {
+            let options = AddOptions { name, ..AddOptions::default() };
+            return RawJob { payload, options, delay: None };
+        };
         let backoff = backoff.map(BackoffSpec::from);
         let retry = (max_attempts.is_some() || backoff.is_some())
             .then_some(JobRetryOverride { max_attempts, backoff });
-        Self {
-            payload: payload.into(),
-            options: AddOptions { id, retry, name },
-            delay: when.into(),
-        }
+        RawJob { payload, options: AddOptions { id, retry, name }, delay: when.into() }
     }
 }
 

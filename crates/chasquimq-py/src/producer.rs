@@ -2,17 +2,25 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use chasquimq::{ProducerConfig, RawJob};
+use chasquimq::ProducerConfig;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::adding;
 use crate::address::{Address, Server};
 use crate::errors::Failure;
 use crate::mailbox::{Mailbox, Value};
-use crate::options::{NewJob, ProducerOptions};
+use crate::options::ProducerOptions;
 use crate::runtime::Owner;
+
+/// How long `close` waits for the replies of calls under way.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Adds jobs to one queue. Connects at the first call; every call answers in a mailbox.
 #[pyclass(frozen, module = "chasquimq._native")]
@@ -25,6 +33,7 @@ struct Link {
     address: Address,
     config: ProducerConfig,
     connected: OnceCell<Connected>,
+    calls: TaskTracker,
     closed: CancellationToken,
 }
 
@@ -41,15 +50,36 @@ impl Producer {
             address,
             config: options.into(),
             connected: OnceCell::new(),
+            calls: TaskTracker::new(),
             closed: CancellationToken::new(),
         };
         Ok(Self { owner: Owner::here()?, link: Arc::new(link) })
     }
 
-    /// Adds jobs; answers their ids.
-    fn add(&self, mailbox: &Mailbox, ticket: u64, jobs: Vec<NewJob>) -> PyResult<()> {
-        let jobs = jobs.into_iter().map(RawJob::from).collect();
-        self.call(mailbox, ticket, async move |engine| engine.add_raw(jobs).await.map(Value::Ids))
+    /// Adds jobs, of which item `n` of each list tells; answers what became of them. Those of one
+    /// caller have the first error in common, and `pack` of them share an entry; of several callers
+    /// each has its own.
+    #[pyo3(signature = (mailbox, ticket, names, payloads, options, *, one_caller, pack=1))]
+    #[expect(clippy::too_many_arguments, reason = "parallel lists cross the border fastest")]
+    fn add(
+        &self,
+        mailbox: &Mailbox,
+        ticket: u64,
+        names: &Bound<'_, PyList>,
+        payloads: &Bound<'_, PyList>,
+        options: Option<&Bound<'_, PyList>>,
+        one_caller: bool,
+        pack: usize,
+    ) -> PyResult<()> {
+        let jobs = adding::jobs(names, payloads, options)?;
+        self.call(mailbox, ticket, async move |engine: chasquimq::Producer<()>| {
+            let outcomes = if one_caller {
+                engine.add_raw_packed(jobs, pack).await?.into_iter().map(Ok).collect()
+            } else {
+                adding::add_each(&engine, jobs).await
+            };
+            Ok(Value::Added(outcomes))
+        })
     }
 
     /// Takes a delayed job back; answers whether there was one.
@@ -96,10 +126,11 @@ impl Producer {
         F: Future<Output = chasquimq::Result<Value>> + Send,
     {
         let (link, slot) = (Arc::clone(&self.link), mailbox.slot());
-        self.runtime()?.spawn(async move {
+        let call = self.link.calls.track_future(async move {
             let result = async { Ok(work(link.engine().await?).await?) };
             slot.reply(ticket, result.await);
         });
+        self.runtime()?.spawn(call);
         Ok(())
     }
 }
@@ -139,6 +170,9 @@ impl Link {
     async fn close(&self) -> Result<(), Failure> {
         self.closed.cancel();
         let Some(connected) = self.connected.get() else { return Ok(()) };
+        self.calls.close();
+        // Those that get no reply in time end with the connection.
+        let _ = timeout(PATIENCE, self.calls.wait()).await;
         connected.engine.shutdown().await;
         let server = connected.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         match server {

@@ -4,8 +4,9 @@
 //! appended to the chain below; the parent's is left alone. The chain only grows while the interpreter's
 //! lock is held, and reading it takes no lock, so a fork finds it in order.
 
-use std::process;
+use std::num::NonZero;
 use std::sync::OnceLock;
+use std::{process, thread};
 
 use pyo3::PyResult;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -13,8 +14,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::errors::Failure;
 use crate::logs::{self, LogBuffer};
 
-/// Threads for network, leases and settling; Python's handlers run elsewhere.
-const THREADS: usize = 2;
+/// Threads for network, leases and settling, at most; Python's handlers run elsewhere.
+const MOST_THREADS: usize = 2;
 
 static FIRST: OnceLock<State> = OnceLock::new();
 
@@ -82,9 +83,11 @@ fn state() -> PyResult<&'static State> {
 impl State {
     fn start() -> PyResult<Self> {
         logs::install();
+        // Two on one processor would only hand each other the work.
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
         let mut builder = Builder::new_multi_thread();
         let runtime =
-            builder.worker_threads(THREADS).thread_name("chasquimq").enable_all().build()?;
+            builder.worker_threads(threads).thread_name("chasquimq").enable_all().build()?;
         let (logs, forked) = (LogBuffer::default(), OnceLock::new());
         Ok(Self { owner: Owner(process::id()), runtime, logs, forked })
     }
