@@ -18,6 +18,8 @@ RATE = 200
 DRAIN_SECONDS = 60.0
 QUICK_SECONDS = 15.0
 LEAST_JOBS = 30
+SHARES = {"large": 2, "storm": 4}
+"""By how much fewer jobs than the plain drain a workload has, as its jobs take longer."""
 QUIET_SECONDS = 5.0
 
 
@@ -105,7 +107,7 @@ class Bench:
         workers: int = 1,
     ) -> None:
         """W3, W6, W7, W8: run preloaded jobs; timed from the first start to the last."""
-        count = max(peer.drain // self.scale, LEAST_JOBS) // (2 if pad else 1)
+        count = max(peer.drain // self.scale // SHARES.get(subject, 1), LEAST_JOBS)
         with self.workers(adder, peer, variant, workload, count, workers) as sessions:
             tell(sessions, signal.SIGSTOP)
             memory = self.server.memory()

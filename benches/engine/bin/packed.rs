@@ -109,3 +109,6 @@ fn record(bench: &mut Bench, row: &str, cost: Cost) {
     bench.report.record(row, "server µs/job", cost.server_us);
     bench.report.record(row, "client µs/job", cost.client_us);
 }
+
+#[global_allocator]
+static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -80,7 +80,8 @@ impl Parked {
 fn resolve(shared: &Shared, ending: Ending) -> Settlement {
     let next = match &ending.parts {
         Some(parts) => {
-            decide(parts.standing(), &ending.outcome, &shared.policy, rand::random::<f64>())
+            let jitter = if ending.outcome == Outcome::Done { 0.0 } else { rand::random::<f64>() };
+            decide(parts.standing(), &ending.outcome, &shared.policy, jitter)
         }
         None => Transition::Release,
     };

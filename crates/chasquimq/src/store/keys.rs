@@ -8,7 +8,7 @@
 //! | `stream` | stream | ready and running jobs, one field `j` an entry | producer, promoter, release, replay | until settled |
 //! | `delayed` | zset | job id by due time, ms since the epoch of the server | schedule, retry | until promoted or cancelled |
 //! | `jobs` | hash | job id to record, of the delayed jobs | schedule, retry | as `delayed` |
-//! | `retrying` | set | job ids of the delayed jobs that wait for a retry, for the counts | retry | until promoted or cancelled |
+//! | `retrying` | number | how many of the delayed jobs wait for a retry, for the counts; their scores end in .5 | retry | while any job is delayed |
 //! | `settled` | hash | entry id to bitmap of settled jobs, of partly settled entries | settle | until the entry is settled |
 //! | `unique` | hash | job ids chosen by callers, while such a job is live | add, schedule | until the job ends |
 //! | `dlq` | stream | dead jobs with reason and error text | bury | until replayed or purged |

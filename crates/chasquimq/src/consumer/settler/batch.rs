@@ -73,7 +73,7 @@ impl Batch {
         let Some(parts) = &settlement.ending.parts else { return };
         match settlement.next {
             Transition::Complete => {
-                let job = completed(parts, &settlement);
+                let job = completed(shared, parts, &settlement);
                 let row = match self.completions.row_of(&parts.entry) {
                     Some(row) => {
                         self.completions.moves[row].jobs.push(job);
@@ -191,8 +191,11 @@ fn completion(shared: &Shared, parts: &Parts, job: Completed) -> Completion {
     Completion { entry: entry.id.clone(), check_owner, total: entry.total, jobs }
 }
 
-fn completed(parts: &Parts, settlement: &Settlement) -> Completed {
-    let (id, name, unique) = identity(parts);
+fn completed(shared: &Shared, parts: &Parts, settlement: &Settlement) -> Completed {
+    let unique = parts.record().is_some_and(|record| record.unique);
+    // Nobody asks for the id of a job that is neither told of nor unique.
+    let named = unique || shared.config.events.enabled;
+    let (id, name, _) = if named { identity(parts) } else { Default::default() };
     Completed {
         index: parts.index,
         id,

@@ -44,5 +44,5 @@ while i <= #ARGV do
   reply[#reply + 1] = bury(i, raw)
   i = i + 12 + raw
 end
-remove_through()
+leave()
 return with_dropped(reply)

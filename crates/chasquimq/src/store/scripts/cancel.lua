@@ -7,12 +7,13 @@ local reply = {0}
 for i = 2, #ARGV do
   local id = ARGV[i]
   local removed = 0
-  if redis.call('ZSCORE', KEYS[1], id) then
+  local score = redis.call('ZSCORE', KEYS[1], id)
+  if score then
     local record = cap ~= '0' and redis.call('HGET', KEYS[2], id)
     redis.call('HDEL', KEYS[2], id)
     removed = redis.call('ZREM', KEYS[1], id)
     redis.pcall('HDEL', KEYS[3], id)
-    redis.pcall('SREM', KEYS[5], id)
+    if tonumber(score) % 1 ~= 0 then redis.pcall('DECR', KEYS[5]) end -- it waited for a retry
     if cap ~= '0' then
       redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', cap, '*', 'e', 'cancelled', 'id', id,
         'n', record and name_of(record) or '')

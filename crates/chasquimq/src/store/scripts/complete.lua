@@ -48,6 +48,7 @@ while i <= #ARGV do
   if ARGV[i + 1] == '0' and jobs == total or owned(id) then
     entry.map = bitmap(id, total)
     settle_jobs(entry, i + 4, i + 3 + jobs * STRIDE)
+    maps[id] = entry.map
     if #entry.jobs > 0 and is_through(entry.map) then
       closing[#closing + 1] = id
       open[#open + 1] = entry

@@ -19,5 +19,8 @@ if oldest then
   age = math.max(0, now - tonumber(string.match(oldest[1], '^%d+')))
 end
 local ready = math.max(0, redis.call('XLEN', KEYS[1]) - pending)
-return {ready, pending, redis.call('ZCARD', KEYS[2]), redis.call('SCARD', KEYS[3]),
+local delayed = redis.call('ZCARD', KEYS[2])
+local count = redis.pcall('GET', KEYS[3])
+local retrying = type(count) == 'string' and tonumber(count) or 0
+return {ready, pending, delayed, math.max(0, math.min(delayed, retrying)),
   redis.call('XLEN', KEYS[4]), age}

@@ -1,4 +1,5 @@
 -- promote: the leader moves due jobs from delayed to the stream; takes or renews the lead first.
+-- Where many are due, several share an entry.
 -- KEYS  1 promoter, 2 delayed, 3 jobs, 4 stream, 5 events, 6 retrying
 -- ARGV  1 holder, 2 lock ms, 3 jobs to move at most, 4 events to keep (0: publish nothing)
 -- Returns {0, lock ms left} when another leads, else
@@ -13,50 +14,80 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now), 'WITHSCORES',
   'LIMIT', 0, ARGV[3])
-local some_retry = redis.call('EXISTS', KEYS[6]) == 1
-local promoted, ghosts, fault = 0, 0, ''
+local pack = math.max(1, math.min(8, math.floor(#due / 2 / 16)))
+local promoted, ghosts, retries, fault = 0, 0, 0, ''
 
-local function ready(id, record, due_at)
-  -- The due time stands behind the record, as a msgpack uint: who starts the job knows how late it is.
-  local due_ms = cmsgpack.pack(math.max(0, math.floor(tonumber(due_at))))
-  local ok = redis.pcall('XADD', KEYS[4], '*', 'j', record .. due_ms)
-  if type(ok) == 'table' and ok.err then return ok.err end
-  promoted = promoted + 1
-  if cap ~= '0' then
-    redis.pcall('XADD', KEYS[5], 'MAXLEN', '~', cap, '*', 'e', 'promoted', 'id', id, 'n', name_of(record))
+local function tell(ids, records)
+  if cap == '0' then return end
+  for n, id in ipairs(ids) do
+    redis.pcall('XADD', KEYS[5], 'MAXLEN', '~', cap, '*', 'e', 'promoted', 'id', id,
+      'n', name_of(records[n]))
   end
+end
+
+-- Moves the jobs of one entry; an error text when it cannot be written, and then they stay.
+local function move(ids, records, values)
+  if #ids == 0 then return end
+  local ok = redis.pcall('XADD', KEYS[4], '*', 'j', table.concat(values))
+  if type(ok) == 'table' and ok.err then return ok.err end
+  promoted = promoted + #ids
+  tell(ids, records)
 end
 
 local function leave(ids)
   if #ids == 0 then return end
   redis.call('ZREM', KEYS[2], unpack(ids))
   redis.call('HDEL', KEYS[3], unpack(ids))
-  if some_retry then redis.pcall('SREM', KEYS[6], unpack(ids)) end
 end
 
--- Moves so many at a time that they can be arguments of one call.
-for first = 1, #due, 1000 do
-  local ids, moved = {}, {}
-  for i = first, math.min(first + 998, #due - 1), 2 do ids[#ids + 1] = due[i] end
-  local records = redis.call('HMGET', KEYS[3], unpack(ids))
+-- Moves jobs of these ids and scores, `pack` an entry, and takes out what has been moved.
+local function promote(ids, scores)
+  local found = redis.call('HMGET', KEYS[3], unpack(ids))
+  local moved, some, records, values, retried = {}, {}, {}, {}, 0
+  local function next_entry()
+    fault = move(some, records, values) or ''
+    if fault ~= '' then return end
+    for _, id in ipairs(some) do moved[#moved + 1] = id end
+    retries = retries + retried
+    some, records, values, retried = {}, {}, {}, 0
+  end
   for n, id in ipairs(ids) do
-    if records[n] then
-      local failed = ready(id, records[n], due[first + n * 2 - 1])
-      if failed then
-        fault = failed
-        break
-      end
+    local due_ms = math.max(0, math.ceil(scores[n]))
+    if due_ms ~= scores[n] then retried = retried + 1 end
+    if found[n] then
+      some[#some + 1], records[#records + 1] = id, found[n]
+      -- The due time stands behind the record, as a msgpack uint: who starts the job knows how late it is.
+      values[#values + 1] = found[n] .. cmsgpack.pack(due_ms)
+      if #some == pack then next_entry() end
     else
       ghosts = ghosts + 1
+      moved[#moved + 1] = id
     end
-    moved[n] = id
+    if fault ~= '' then break end
   end
+  if fault == '' then next_entry() end
   leave(moved)
+end
+
+-- So many at a time that they can be arguments of one call.
+for first = 1, #due, 1000 do
+  local ids, scores = {}, {}
+  for i = first, math.min(first + 998, #due - 1), 2 do
+    ids[#ids + 1], scores[#scores + 1] = due[i], tonumber(due[i + 1])
+  end
+  promote(ids, scores)
   if fault ~= '' then break end
+end
+local left = redis.call('ZCARD', KEYS[2])
+if left == 0 then
+  redis.call('DEL', KEYS[6])
+elseif retries > 0 then
+  redis.pcall('DECRBY', KEYS[6], retries)
 end
 local next_due = tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2])
 local lag, wait = 0, -1
 if next_due then
+  next_due = math.ceil(next_due)
   lag, wait = math.max(0, now - next_due), math.max(0, next_due - now)
 end
-return {1, promoted, redis.call('ZCARD', KEYS[2]), lag, wait, ghosts, fault}
+return {1, promoted, left, lag, wait, ghosts, fault}

@@ -27,5 +27,5 @@ while i <= #ARGV do
   reply[#reply + 1] = release(i, jobs)
   i = i + 4 + jobs * 3
 end
-remove_through()
+leave()
 return with_dropped(reply)

@@ -29,24 +29,20 @@ local function write()
     local id, due = ARGV[i + 4], now + ARGV[i + 6]
     ids[n] = id
     records[2 * n - 1], records[2 * n] = id, ARGV[i + 5]
-    times[2 * n - 1], times[2 * n] = due, id
+    times[2 * n - 1], times[2 * n] = due - 0.5, id -- the half tells a retry, for the counts
     if due < earliest then earliest = due end
   end
   local fault = failure(redis.pcall('HSET', KEYS[5], unpack(records)))
   if fault then return fault end
   fault = failure(redis.pcall('ZADD', KEYS[4], unpack(times)))
   if fault then redis.call('HDEL', KEYS[5], unpack(ids)) end
-  if not fault then redis.pcall('SADD', KEYS[6], unpack(ids)) end -- only counted: no reason to fail
+  if not fault then redis.pcall('INCRBY', KEYS[6], #ids) end
   return fault
 end
 
 local function settle_job(i)
   local id, total = ARGV[i], tonumber(ARGV[i + 2])
-  if total == 1 then
-    through[#through + 1] = id
-  else
-    settle(id, mark(bitmap(id, total), tonumber(ARGV[i + 3])))
-  end
+  settle(id, total == 1 and '1' or mark(bitmap(id, total), tonumber(ARGV[i + 3])))
 end
 
 local function tell_jobs(jobs, ids, names, runs, durations, errors, coming, backoffs)
@@ -69,7 +65,7 @@ local function tell_some(i, first, count)
   end
 end
 
--- Small hashes, sets and sorted sets are lists that every look-up scans. One value of more than 64
+-- Small hashes and sorted sets are lists that every look-up scans. One value of more than 64
 -- bytes makes each a table for the rest of its life, which pays from some dozen members on.
 local function spread()
   local members = redis.pcall('ZCARD', KEYS[4])
@@ -79,8 +75,6 @@ local function spread()
   redis.pcall('HDEL', KEYS[5], long)
   redis.pcall('ZADD', KEYS[4], now, long)
   redis.pcall('ZREM', KEYS[4], long)
-  redis.pcall('SADD', KEYS[6], long)
-  redis.pcall('SREM', KEYS[6], long)
 end
 
 local after = 6 + jobs * STRIDE
@@ -103,7 +97,7 @@ for n = 1, #accepted do settle_job(accepted[n]) end
 if not before or earliest < before then
   redis.pcall('PUBLISH', ARGV[4], string.format('%.0f', earliest))
 end
-remove_through()
+leave()
 reply[1] = #accepted
 for i = after, #ARGV, TOLD do
   local first, count = tonumber(ARGV[i]), tonumber(ARGV[i + 1])

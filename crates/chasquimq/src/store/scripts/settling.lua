@@ -10,9 +10,14 @@ local function owned(id)
   return pending and pending[2] == consumer
 end
 
+local maps, changed = {}, {}
+
 -- What is settled of an entry of `total` jobs: one character a job, `1` = settled.
 local function bitmap(id, total)
-  return total > 1 and redis.call('HGET', settled, id) or string.rep('0', total)
+  if not maps[id] then
+    maps[id] = total > 1 and redis.call('HGET', settled, id) or string.rep('0', total)
+  end
+  return maps[id]
 end
 
 local function is_settled(map, index)
@@ -27,20 +32,32 @@ local function is_through(map)
   return not string.find(map, '0', 1, true)
 end
 
-local through = {}
-
--- Keeps what is settled of an entry; an entry that is through waits for remove_through.
+-- Remembers what is settled of an entry, for leave.
 local function settle(id, map)
-  if not is_through(map) then return redis.call('HSET', settled, id, map) end
-  through[#through + 1] = id
-  if #map > 1 then redis.call('HDEL', settled, id) end
+  maps[id] = map
+  changed[#changed + 1] = id
 end
 
--- Acknowledges and deletes the entries that are through: the last step, after every new place is written.
-local function remove_through()
-  if #through == 0 then return end
-  redis.call('XACK', stream, group, unpack(through))
-  redis.call('XDEL', stream, unpack(through))
+-- Keeps what is settled of entries that are partly settled; acknowledges and deletes those that are
+-- through. The last step, after every new place is written.
+local function leave()
+  local through, marks, gone = {}, {}, {}
+  for _, id in ipairs(changed) do
+    local map = maps[id]
+    maps[id] = nil -- each once
+    if map and is_through(map) then
+      through[#through + 1] = id
+      if #map > 1 then gone[#gone + 1] = id end
+    elseif map then
+      marks[#marks + 1], marks[#marks + 2] = id, map
+    end
+  end
+  if #marks > 0 then redis.call('HSET', settled, unpack(marks)) end
+  if #gone > 0 then redis.call('HDEL', settled, unpack(gone)) end
+  if #through > 0 then
+    redis.call('XACK', stream, group, unpack(through))
+    redis.call('XDEL', stream, unpack(through))
+  end
 end
 
 -- The error text of a pcall's reply, or nil.

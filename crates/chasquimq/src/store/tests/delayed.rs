@@ -221,16 +221,34 @@ async fn promote_and_cancel_take_a_job_out_of_those_that_wait_for_a_retry() {
     let ids = queue.deliver(&["a", "b", "c"]).await;
     let job = |n: usize| crate::store::Retry { id: format!("job-{n}"), ..failed(&ids[n], 1, 0) };
     queue.retry(&[job(0), job(1), job(2)]).await;
-    let waiting = |after: crate::store::tests::support::Keyspace| after.retrying;
-    let names = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect();
-    assert_eq!(waiting(queue.dump().await), names(&["job-0", "job-1", "job-2"]));
+    assert_eq!(queue.dump().await.retrying, 3);
     queue.store.cancel(&["job-1".to_owned()]).await.unwrap();
-    assert_eq!(waiting(queue.dump().await), names(&["job-0", "job-2"]));
-    queue.run(&["ZADD", &queue.key("delayed"), "1", "job-2"]).await;
+    assert_eq!(queue.dump().await.retrying, 2);
+    queue.run(&["ZADD", &queue.key("delayed"), "0.5", "job-2"]).await;
     assert_eq!(queue.lead("p-1", 10).await.0, 1);
     let after = queue.dump().await;
     assert_eq!(after.values(), ["retry-0@1"]);
-    assert_eq!(waiting(after), names(&["job-0"]));
+    assert_eq!(after.retrying, 1);
+    queue.run(&["SET", &queue.key("retrying"), "7"]).await;
+    queue.run(&["ZADD", &queue.key("delayed"), "0.5", "job-0"]).await;
+    assert_eq!(queue.lead("p-1", 10).await.0, 1);
+    assert!(
+        queue.run(&["EXISTS", &queue.key("retrying")]).await.int() == 0,
+        "a count that was off ends"
+    );
+}
+
+#[tokio::test]
+async fn promote_packs_jobs_where_many_are_due() {
+    let queue = Queue::new().await;
+    for n in 0..100 {
+        queue.schedule(&format!("{n:03}"), false, Due::At(1)).await;
+    }
+    queue.run(&["HDEL", &queue.key("jobs"), "007"]).await;
+    assert_eq!(queue.lead("p-1", 256).await, (99, 0, None));
+    let after = queue.dump().await;
+    assert_eq!(after.stream.len(), 17, "six an entry, and one had no record");
+    assert!(after.jobs.is_empty() && after.delayed.is_empty());
 }
 
 #[tokio::test]

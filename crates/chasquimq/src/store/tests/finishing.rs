@@ -49,6 +49,18 @@ async fn finish_acknowledges_deletes_and_tells_of_several_jobs_in_an_entry() {
 }
 
 #[tokio::test]
+async fn finish_does_the_same_when_nothing_is_to_be_told() {
+    let silent = EventsConfig { enabled: false, ..EventsConfig::default() };
+    let queue = Queue::with(chasquimq_testkit::shared_server().await, silent).await;
+    let ids = queue.deliver(&["a", "b", "c"]).await;
+    assert_eq!(verdicts(&finish(&queue, &[plain(&ids[1], "y")]).await), "y");
+    let batch = [plain(&ids[0], "x"), plain(&ids[1], "y")];
+    assert_eq!(verdicts(&finish(&queue, &batch).await), "yn");
+    let after = queue.dump().await;
+    assert_eq!((after.values(), after.pending.len(), after.events.len()), (vec!["c"], 1, 0));
+}
+
+#[tokio::test]
 async fn finish_tells_only_of_what_it_stored() {
     for ackdel in [true, false] {
         let queue = packing(3).await;

@@ -33,9 +33,10 @@ pub struct Keyspace {
     pub stream: Vec<(String, String)>,
     /// Entry id, consumer, deliveries.
     pub pending: Vec<(String, String, i64)>,
+    /// When they are due; half a millisecond less is written for retries.
     pub delayed: BTreeMap<String, i64>,
     pub jobs: BTreeMap<String, String>,
-    pub retrying: BTreeSet<String>,
+    pub retrying: i64,
     pub settled: BTreeMap<String, String>,
     pub unique: BTreeSet<String>,
     /// `field=value …`; `failed_at_ms=now` when it is.
@@ -159,9 +160,8 @@ impl<'s> Queue<'s> {
             }
             ("delayed", "zset") => all.delayed = self.members(key).await,
             ("jobs", "hash") => all.jobs = self.fields(key).await,
-            ("retrying", "set") => {
-                let members = self.run(&["SMEMBERS", key]).await;
-                all.retrying = members.array().iter().map(Reply::text).collect();
+            ("retrying", "string") => {
+                all.retrying = self.run(&["GET", key]).await.text().parse().unwrap();
             }
             ("settled", "hash") => all.settled = self.fields(key).await,
             ("unique", "hash") => all.unique = self.fields(key).await.into_keys().collect(),
@@ -207,7 +207,8 @@ impl<'s> Queue<'s> {
 
     async fn members(&self, key: &str) -> BTreeMap<String, i64> {
         let members = self.run(&["ZRANGE", key, "0", "-1", "WITHSCORES"]).await;
-        members.array().chunks_exact(2).map(|pair| (pair[0].text(), pair[1].int())).collect()
+        let due = |score: &Reply| score.text().parse::<f64>().unwrap().ceil() as i64;
+        members.array().chunks_exact(2).map(|pair| (pair[0].text(), due(&pair[1]))).collect()
     }
 
     async fn fields(&self, key: &str) -> BTreeMap<String, String> {
