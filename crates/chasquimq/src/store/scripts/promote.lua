@@ -34,9 +34,14 @@ local function move(ids, records, values)
   tell(ids, records)
 end
 
-local function leave(ids)
+-- Takes out what has been moved; when it is all that was looked at, that is what is due first.
+local function leave(ids, all)
   if #ids == 0 then return end
-  redis.call('ZREM', KEYS[2], unpack(ids))
+  if all then
+    redis.call('ZREMRANGEBYRANK', KEYS[2], 0, #ids - 1)
+  else
+    redis.call('ZREM', KEYS[2], unpack(ids))
+  end
   redis.call('HDEL', KEYS[3], unpack(ids))
 end
 
@@ -66,7 +71,7 @@ local function promote(ids, scores)
     if fault ~= '' then break end
   end
   if fault == '' then next_entry() end
-  leave(moved)
+  leave(moved, fault == '')
 end
 
 -- So many at a time that they can be arguments of one call.
