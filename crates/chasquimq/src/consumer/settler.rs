@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
 use super::held::Ending;
@@ -20,6 +22,8 @@ mod batch;
 
 use batch::Batch;
 
+/// Batches that may be on their way at once.
+const FLIGHTS: usize = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -36,24 +40,28 @@ struct Parked {
     due: Instant,
 }
 
-/// Stores endings until the session has ended.
+/// Stores endings until the session has ended. The next batch is on its way before the last one is
+/// answered, so that the server need not wait for this side.
 pub(super) async fn run(shared: &Shared) -> Result<()> {
     let most = shared.config.settle_batch;
     let mut parked = Parked { settlements: vec![], pause: FIRST_PAUSE, due: Instant::now() };
+    let mut flights = FuturesUnordered::new();
     loop {
         let mut settlements = Vec::new();
         tokio::select! {
-            endings = shared.hold.endings(most) => {
+            endings = shared.hold.endings(most), if flights.len() < FLIGHTS => {
                 settlements.extend(endings.into_iter().map(|ending| resolve(shared, ending)));
             }
+            Some(failed) = flights.next() => parked.keep(failed),
             () = sleep_until(parked.due), if !parked.settlements.is_empty() => {}
         }
-        if parked.due <= Instant::now() {
+        if parked.due <= Instant::now() && flights.len() < FLIGHTS {
             let count = parked.settlements.len().min(most);
             settlements.extend(parked.settlements.drain(..count));
         }
-        let failed = flush(shared, settlements).await;
-        parked.keep(failed);
+        if !settlements.is_empty() {
+            flights.push(flush(shared, settlements));
+        }
     }
 }
 
