@@ -291,6 +291,29 @@ async def test_what_the_engine_refuses_is_a_value_error(
             await queue.add("n", 1)
 
 
+async def test_packed_jobs_keep_their_ids_and_options(
+    redis_server: Server, queue_name: str
+) -> None:
+    jobs: list[dict[str, Any]] = [{"name": "n", "data": i} for i in range(20)]
+    jobs += [{"name": "late", "data": i, "delay_ms": 60_000} for i in range(3)]
+    jobs += [{"name": "unique", "data": 1, "job_id": "mine"} for _ in range(2)]
+    async with Queue(queue_name, redis_url=redis_server.url) as queue:
+        added = await queue.add_bulk(jobs, pack=64)
+        assert redis_server.command("ZCARD", key(queue_name, "delayed")) == 3
+        assert stream_len(redis_server, queue_name) < 10
+        seen = await collect(redis_server, queue_name, 21)
+    expected = [(job.id, job.data) for job in added if job.name != "late"]
+    assert sorted((job.id, job.data) for job in seen) == sorted(set(expected))
+
+
+@pytest.mark.any_server
+@pytest.mark.parametrize("pack", [0, 257, 1.5, None])
+async def test_a_pack_that_cannot_be_is_refused(pack: Any) -> None:
+    queue = Queue("never-connected", redis_url="redis://127.0.0.1:1")
+    with pytest.raises(ConfigError, match="pack is"):
+        await queue.add_bulk([{"name": "n", "data": 1}], pack=pack)
+
+
 @pytest.mark.any_server
 async def test_features_to_come_are_refused_by_name() -> None:
     queue = Queue("never-connected", redis_url="redis://127.0.0.1:1")

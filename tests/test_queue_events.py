@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from chasquimq import BackoffSpec, Job, QueueEvent, QueueEvents, UnrecoverableError
+from chasquimq import (
+    BackoffSpec,
+    Job,
+    Queue,
+    QueueEvent,
+    QueueEvents,
+    UnrecoverableError,
+    Worker,
+)
 from chasquimq.errors import AuthError, ChasquiError, ConfigError, ShutdownError, WrongType
 from conftest import StartServer
 from support.server import Server
@@ -79,6 +87,22 @@ async def test_a_life_is_told_in_order_with_its_fields(
     assert completed["attempt"] == "2"
     assert refused["reason"].startswith("UnrecoverableError: no such user\n")
     assert dlq == {"attempt": "1", "reason": "unrecoverable"}
+
+
+async def test_the_steps_between_are_told_on_request(redis_server: Server, queue_name: str) -> None:
+    url = redis_server.url
+    async with QueueEvents(queue_name, redis_url=url) as events:
+        async with Queue(queue_name, redis_url=url, events_verbose=True) as queue:
+            options: dict[str, Any] = {"events_verbose": True, "concurrency": 1}
+            async with Worker(queue_name, _nothing, redis_url=url, **options):
+                now = await queue.add("now", 1)
+                told = await take(events, 3)
+                late = await queue.add("late", 2, delay_ms=20)
+                told += await take(events, 4)
+    names = ["waiting", "active", "completed", "delayed", "promoted", "active", "completed"]
+    assert [event.name for event in told] == names
+    assert [event.job_id for event in told] == [now.id] * 3 + [late.id] * 4
+    assert told[1].fields == {"attempt": "1"}
 
 
 def _place(event_id: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ event loop or a handler does. Python runs the handlers.
 """
 
 from . import errors
-from ._handlers import Handler
+from ._handlers import BatchHandler, Handler
 from ._native import Job, version
 from .backoff import BackoffSpec
 from .errors import NotSupportedError, UnrecoverableError
@@ -17,6 +17,7 @@ from .worker import Worker
 
 __all__ = [
     "BackoffSpec",
+    "BatchHandler",
     "Handler",
     "Job",
     "NotSupportedError",

@@ -7,13 +7,13 @@ context variable, a cancellation, a timeout) is replaced: jobs do not see each o
 import asyncio
 import functools
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any
 
 from ._endings import Endings
-from ._native import Consumer, Job
+from ._native import Consumer
+from ._work import Work
 
 logger = logging.getLogger("chasquimq.worker")
 
@@ -27,12 +27,12 @@ STUBBORN = 5.0
 class _Runner:
     """A task that runs jobs."""
 
-    __slots__ = ("job", "late", "task", "wakeup")
+    __slots__ = ("late", "task", "wakeup", "work")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None]
         self.wakeup: asyncio.Future[None]
-        self.job: Job | None = None
+        self.work: Any = None
         self.late = False
         """Its job has run into the timeout."""
 
@@ -42,8 +42,9 @@ class Coroutines:
 
     def __init__(
         self,
-        handler: Callable[[Job], Awaitable[Any]],
+        handler: Callable[[Any], Awaitable[Any]],
         consumer: Consumer,
+        work: Work,
         endings: Endings,
         *,
         concurrency: int,
@@ -53,30 +54,28 @@ class Coroutines:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._handler = handler
-        self._consumer = consumer
+        self._look = consumer.look
+        self._work = work
         self._endings = endings
         self._concurrency = concurrency
         self._timeout = timeout
         self._on_idle = on_idle
         self._on_fatal = on_fatal
         self._context = copy_context()
-        self._jobs: deque[Job] = deque()
         self._runners: set[_Runner] = set()
         self._idle: list[_Runner] = []
 
-    def deliver(self, jobs: list[Job]) -> None:
-        """Take jobs to run."""
-        self._jobs.extend(jobs)
-        self._wake(1)
+    def wake(self) -> None:
+        """Have somebody look for work, if there is some."""
+        if self._look():
+            self._wake(1)
 
     def stop(self) -> None:
-        """Start no more jobs; those that wait go back."""
-        self._endings.release(self._jobs)
-        self._jobs.clear()
+        """Start no more jobs: nothing to do, for there are none to fetch."""
 
     def busy(self) -> bool:
         """Tell whether a handler runs."""
-        return any(runner.job is not None for runner in self._runners)
+        return any(runner.work is not None for runner in self._runners)
 
     def interrupt(self) -> bool:
         """Cancel what runs, and end the runners; tell whether that may take a moment."""
@@ -87,17 +86,18 @@ class Coroutines:
     def abandon(self) -> None:
         """Hand back what still runs."""
         for runner in self._runners:
-            if runner.job is not None:
-                logger.warning("%r ignores its cancellation; the job goes back", runner.job)
-                self._endings.release([runner.job])
+            if runner.work is not None:
+                name = self._work.name(runner.work)
+                logger.warning("%s ignores its cancellation and goes back", name)
+                self._endings.release(self._work.jobs(runner.work))
 
     def is_mine(self, task: asyncio.Task[Any] | None) -> bool:
         """Tell whether a task is one of the runners."""
         return any(runner.task is task for runner in self._runners)
 
     def _wake(self, count: int) -> None:
-        """Have up to so many more runners look for jobs."""
-        for _ in range(min(count, len(self._jobs))):
+        """Have up to so many more runners look for work."""
+        for _ in range(count):
             if self._idle:
                 self._idle.pop().wakeup.set_result(None)
             elif len(self._runners) < self._concurrency:
@@ -118,8 +118,9 @@ class Coroutines:
         self._runners.discard(runner)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a runner failed; this is a bug", exc_info=error)
-        self._wake(1)
-        if not self.busy():
+        if not self._endings.closing:
+            self.wake()
+        elif not self.busy():
             self._on_idle()
 
     async def _park(self, runner: _Runner) -> bool:
@@ -137,77 +138,82 @@ class Coroutines:
         return True
 
     async def _serve(self, runner: _Runner) -> None:
-        jobs, endings, begin = self._jobs, self._endings, self._consumer.begin
-        handler: Callable[[Job], Awaitable[Any]] = self._handler
+        context, look = self._context, self._look
+        take: Callable[[], Any] = self._work.take
+        finish: Callable[[Any, Any], int] = self._work.finish
+        runners, idle, concurrency = self._runners, self._idle, self._concurrency
+        handler: Callable[[Any], Awaitable[Any]] = self._handler
         if self._timeout is not None:
             handler = functools.partial(self._within_timeout, runner)
-        while jobs or await self._park(runner):
-            # Every runner with work in sight wakes two others: many waiting jobs start within a few
-            # turns of the loop, and jobs that never wait are left to the few runners they need.
-            if len(jobs) > 1:
-                self._wake(2)
+        while True:
+            # Every runner with more work in sight wakes two others: many waiting jobs start within
+            # few turns of the loop, and jobs that never wait are left to the few runners they need.
+            alone = True
             for _ in range(STREAK):
-                if not jobs:
+                work = runner.work = take()
+                if work is None:
                     break
-                job = runner.job = jobs.popleft()
-                begin(job)
+                if alone and (idle or len(runners) < concurrency) and look():
+                    alone = False
+                    self._wake(2)
                 try:
-                    await handler(job)
+                    returned = await handler(work)
                 except Exception as error:
-                    endings.fail(job, error)
+                    self._endings.fail(self._work.jobs(work), error)
                 except BaseException as error:
-                    self._interrupted(runner, job, error)
+                    self._interrupted(runner, error)
                     return
                 else:
-                    job._finish()
-                    endings.done.append(job)
-                    if not endings.due:
-                        endings.schedule()
-                runner.job = None
-                if runner.late or not self._is_clean():
+                    finish(work, returned)
+                runner.work = None
+                try:
+                    is_clean = copy_context() == context
+                except Exception:  # a changed variable whose values cannot be compared
+                    return
+                if runner.late or not is_clean:
                     return
             else:
                 await asyncio.sleep(0)
+                continue
+            if not await self._park(runner):
+                return
 
-    def _is_clean(self) -> bool:
-        try:
-            return copy_context() == self._context
-        except Exception:  # a changed variable whose values cannot be compared
-            return False
-
-    def _interrupted(self, runner: _Runner, job: Job, error: BaseException) -> None:
+    def _interrupted(self, runner: _Runner, error: BaseException) -> None:
         if isinstance(error, GeneratorExit):
             raise error  # the event loop is gone; the job goes back when it is collected
+        jobs = self._work.jobs(runner.work)
         if runner.late:
-            self._endings.fail_with(job, self._timed_out())
+            self._endings.fail_with(jobs, self._timed_out())
         elif isinstance(error, asyncio.CancelledError):
-            self._endings.cancel(job)
+            self._endings.cancel(jobs)
         elif isinstance(error, KeyboardInterrupt | SystemExit):
-            self._endings.release([job])
+            self._endings.release(jobs)
             self._on_fatal(error)
         else:
-            self._endings.fail(job, error)
+            self._endings.fail(jobs, error)
 
     def _timed_out(self) -> str:
         return f"timed out after {self._timeout} s"
 
-    async def _within_timeout(self, runner: _Runner, job: Job) -> None:
+    async def _within_timeout(self, runner: _Runner, work: Any) -> Any:
         assert self._timeout is not None
-        timer = self._loop.call_later(self._timeout, self._expire, runner, job)
+        timer = self._loop.call_later(self._timeout, self._expire, runner, work)
         try:
-            await self._handler(job)
+            return await self._handler(work)
         finally:
             timer.cancel()
 
-    def _expire(self, runner: _Runner, job: Job) -> None:
+    def _expire(self, runner: _Runner, work: Any) -> None:
         runner.late = True
         runner.task.cancel()
-        self._loop.call_later(STUBBORN, self._give_up, runner, job)
+        self._loop.call_later(STUBBORN, self._give_up, runner, work)
 
-    def _give_up(self, runner: _Runner, job: Job) -> None:
-        if runner.job is not job or runner not in self._runners:
+    def _give_up(self, runner: _Runner, work: Any) -> None:
+        if runner.work is not work or runner not in self._runners:
             return
-        logger.warning("%r timed out and ignores its cancellation; its end will not count", job)
-        self._endings.fail_with(job, f"{self._timed_out()} and ignored its cancellation")
+        name = self._work.name(work)
+        logger.warning("%s timed out and ignores its cancellation; its end will not count", name)
+        text = f"{self._timed_out()} and ignored its cancellation"
+        self._endings.fail_with(self._work.jobs(work), text)
         self._runners.discard(runner)
-        self._wake(1)
+        self.wake()

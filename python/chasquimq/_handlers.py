@@ -12,6 +12,9 @@ from .errors import DecodeError, UnrecoverableError
 Handler = Callable[[Job], Awaitable[Any]] | Callable[[Job], Any]
 """``async def`` for the event loop, ``def`` for threads, or an object called like one of them."""
 
+BatchHandler = Callable[[list[Job]], Awaitable[Any]] | Callable[[list[Job]], Any]
+"""The same for batches of jobs."""
+
 FRAMES = 8
 """The innermost frames of a traceback tell the most."""
 
@@ -54,15 +57,17 @@ def is_unrecoverable(error: BaseException) -> bool:
     return isinstance(error, UnrecoverableError | DecodeError)
 
 
-def describe(error: BaseException) -> str:
-    """Return type and text of an error, then the end of its traceback."""
+def describe(error: BaseException, *, returned: bool = False) -> str:
+    """Return type and text of an error, raised or returned, then the end of its traceback."""
     kind = type(error)
     try:
         text = str(error)
     except Exception:  # an error whose own text fails
         text = "<no text: its __str__ fails>"
-    # The outermost frame is ours, where the handler is called.
-    below = error.__traceback__ and error.__traceback__.tb_next
-    trace = "".join(traceback.format_tb(below, limit=-FRAMES))
+    frames = error.__traceback__
+    if frames is not None and not returned:
+        # The outermost frame is ours, where the handler is called.
+        frames = frames.tb_next
+    trace = "".join(traceback.format_tb(frames, limit=-FRAMES))
     head = f"{kind.__qualname__}: {text}" if text else kind.__qualname__
     return f"{head}\n{trace}" if trace else head

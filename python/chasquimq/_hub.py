@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._native import Job, Mailbox, set_log_level
+from ._native import Mailbox, set_log_level
 
 logger = logging.getLogger("chasquimq.engine")
 
-Receiver = Callable[[list[Job]], None]
-"""Takes the jobs of one consumer; an empty list means that no more will come."""
+Receiver = Callable[[bool], None]
+"""Is told that a consumer has jobs, or, if so, that it has ended."""
 
 Callback = Callable[[Any, BaseException | None], None]
 """Takes the value or the error of a reply."""
@@ -69,7 +69,7 @@ class Hub:
         self._callers[ticket] = callback
 
     async def subscribe(self, method: Callable[..., None], receiver: Receiver) -> int:
-        """Call the engine, wait for its reply, and have jobs delivered from then on."""
+        """Call the engine, wait for its reply, and have its notices delivered from then on."""
         ticket = next(self._tickets)
         self._receivers[ticket] = receiver
         try:
@@ -80,7 +80,7 @@ class Hub:
         return ticket
 
     def unsubscribe(self, ticket: int) -> None:
-        """Forget a receiver; jobs that still come for it go back."""
+        """Forget a receiver."""
         self._receivers.pop(ticket, None)
 
     def _send(
@@ -96,15 +96,15 @@ class Hub:
         return reply
 
     def _drain(self) -> None:
-        replies, batches, lines = self._mailbox.drain()
+        replies, notices, lines = self._mailbox.drain()
         for level, target, text in lines:
             logger.log(level, "%s", text, extra={"target": target})
         for ticket, value, error in replies:
             self._callers.pop(ticket)(value, error)
-        for ticket, jobs in batches:
+        for ticket, ended in notices:
             receiver = self._receivers.get(ticket)
             if receiver is not None:
-                receiver(jobs)
+                receiver(ended)
 
 
 def _resolve(reply: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

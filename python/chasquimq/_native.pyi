@@ -40,7 +40,7 @@ class Added:
 
 @final
 class Consumer:
-    """Takes jobs from one queue into a mailbox, and their endings back."""
+    """Takes jobs from one queue, and their endings back. A mailbox is told when there are any."""
 
     def __new__(cls, address: Address, options: ConsumerOptions) -> Consumer: ...
     @property
@@ -52,15 +52,24 @@ class Consumer:
     def check(self) -> None:
         """Raises in a forked child."""
     def start(self, mailbox: Mailbox, ticket: int) -> None:
-        """Connects and answers; from then on jobs come under the same ticket, none at the end."""
-    def begin(self, job: Job) -> None:
-        """A handler is about to run this job."""
+        """Connects and answers; from then on notices come under the same ticket."""
+    def next(self) -> Job | None:
+        """The next job for a free slot; ``None`` when a notice will come."""
+    def next_batch(self) -> list[Job] | None:
+        """The next jobs for a handler of batches; ``None`` when a notice will come."""
+    def look(self) -> bool:
+        """Whether there is work for another free slot; if not, a notice will come."""
+    def finish(self, job: Job, _returned: object) -> bool:
+        """A job is done, whatever its handler returned; ``False`` when it was settled before."""
+    def finish_batch(self, jobs: list[Job]) -> int:
+        """Jobs of a batch are done; how many of them were not settled before."""
     def settle(
         self, done: list[Job], failed: list[tuple[Job, str, bool]], released: list[Job]
     ) -> int:
-        """Hands over endings: jobs done, (job, error text, unrecoverable) failed, jobs handed back.
+        """Hands over all endings, and what was finished.
 
-        Returns how many count: a job that was settled before is passed over.
+        These are jobs done, (job, error text, unrecoverable) failed, and jobs handed back. Returns
+        how many count: a job that was settled before is passed over.
         """
     def stop(self) -> None:
         """Takes no more jobs; those that Python has not fetched go back."""
@@ -116,8 +125,8 @@ class Job:
         """The data that ``_keep`` was given first."""
     def _keep(self, data: Any) -> None:
         """Keeps the decoded data."""
-    def _finish(self) -> None:
-        """Stops the stopwatch."""
+    def _finish(self, jobs: int = 1) -> None:
+        """Stops the stopwatch; so many jobs have shared the time."""
 
 @final
 class Mailbox:
@@ -130,10 +139,13 @@ class Mailbox:
         self,
     ) -> tuple[
         list[tuple[int, Reply, BaseException | None]],
-        list[tuple[int, list[Job]]],
+        list[tuple[int, bool]],
         list[tuple[int, str, str]],
     ]:
-        """Fetches everything: replies, jobs, log lines (level, target, text)."""
+        """Fetches everything: replies, notices, log lines (level, target, text).
+
+        A notice is a worker's ticket and whether it has ended.
+        """
 
 @final
 class Producer:

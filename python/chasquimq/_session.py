@@ -9,8 +9,9 @@ from typing import Any
 from ._coroutines import Coroutines
 from ._endings import Endings
 from ._hub import hub
-from ._native import Consumer, Job
+from ._native import Consumer
 from ._threads import Threads
+from ._work import Batches, Singles
 from .errors import ShutdownError
 
 logger = logging.getLogger("chasquimq.worker")
@@ -32,9 +33,10 @@ class Session:
         self,
         name: str,
         consumer: Consumer,
-        handler: Callable[[Job], Any],
+        handler: Callable[[Any], Any],
         *,
         in_threads: bool,
+        in_batches: bool,
         concurrency: int,
         job_timeout: float | None,
     ) -> None:
@@ -47,6 +49,7 @@ class Session:
         self._pool = (Threads if in_threads else Coroutines)(
             handler,
             consumer,
+            Batches(consumer) if in_batches else Singles(consumer),
             self._endings,
             concurrency=concurrency,
             timeout=job_timeout,
@@ -68,7 +71,7 @@ class Session:
 
     async def open(self) -> None:
         """Connect and begin to run jobs."""
-        self._ticket = await self._hub.subscribe(self._consumer.start, self._deliver)
+        self._ticket = await self._hub.subscribe(self._consumer.start, self._notice)
 
     def fail(self, error: BaseException) -> None:
         """Tell those who wait for the end that it could not open."""
@@ -92,11 +95,11 @@ class Session:
         """Tell whether a task runs a handler of this session."""
         return self._pool.is_mine(task)
 
-    def _deliver(self, jobs: list[Job]) -> None:
+    def _notice(self, ended: bool) -> None:
         if self._closing is not None:
-            self._endings.release(jobs)
-        elif jobs:
-            self._pool.deliver(jobs)
+            return
+        if not ended:
+            self._pool.wake()
         else:
             reason = self._consumer.last_error() or "the engine stopped"
             self._stop_because(ShutdownError(f"worker of queue {self._name!r}: {reason}"))

@@ -1,6 +1,6 @@
 """Runs plain ``def`` handlers in threads, so that none of them blocks the event loop.
 
-The threads are daemons: a program ends whatever its handlers do. Each settles its own job, so an
+The threads are daemons: a program ends whatever its handlers do. Each settles its own jobs, so an
 ending does not depend on the event loop.
 """
 
@@ -17,26 +17,39 @@ from typing import Any
 from ._endings import Endings
 from ._handlers import describe, is_unrecoverable
 from ._native import Consumer, Job
+from ._work import Work
 
 logger = logging.getLogger("chasquimq.worker")
+
+SWIFT = 16
+"""Calls begun while another thread came to help: so many mean that it would only be in the way."""
+
+PAUSE = 0.005
+"""Seconds between two looks whether the help is needed after all."""
 
 
 class _Runner(threading.Thread):
     """A thread that runs jobs."""
 
-    job: Job | None = None
+    work: Any = None
     deadline = float("inf")
     abandoned = False
-    """Its job was settled by others: the thread ends when the handler returns."""
+    """Its jobs were settled by others: the thread ends when the handler returns."""
 
 
 class Threads:
-    """At most ``concurrency`` threads, as few as the work needs."""
+    """At most ``concurrency`` threads, as few as the work needs.
+
+    A thread that begins a job with more in sight calls one other, which calls the next when it
+    begins. Where jobs are over sooner than that, one thread runs them all, and the other only
+    watches: threads that hold the interpreter by turns would be slower.
+    """
 
     def __init__(
         self,
-        handler: Callable[[Job], Any],
+        handler: Callable[[Any], Any],
         consumer: Consumer,
+        work: Work,
         endings: Endings,
         *,
         concurrency: int,
@@ -47,33 +60,36 @@ class Threads:
         self._loop = asyncio.get_running_loop()
         self._handler = handler
         self._consumer = consumer
+        self._work = work
         self._endings = endings
         self._concurrency = concurrency
         self._timeout = timeout
         self._on_idle = on_idle
         self._on_fatal = on_fatal
         self._context = copy_context()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._spawning = threading.Lock()
         self._runners: list[_Runner] = []
+        self._parked: set[_Runner] = set()
+        self._wakeups: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        """Each wakes one parked thread: to look for work, or, if not so, to end."""
+        self._begun = 0
+        self._seen = 0
+        """How many had begun at the last look of the thread that watches."""
+        self._coming = False
+        """A thread was called and has not begun yet."""
         self._watch: asyncio.TimerHandle | None = None
 
-    def deliver(self, jobs: list[Job]) -> None:
-        """Take jobs to run."""
-        for job in jobs:
-            self._jobs.put(job)
-        self._spawn()
+    def wake(self) -> None:
+        """Have somebody look for work, if there is some."""
         if self._timeout is not None and self._watch is None:
             self._watch_deadlines(self._timeout)
+        elif self._consumer.look():
+            self._wake()
 
     def stop(self) -> None:
-        """Start no more jobs; those that wait go back."""
-        try:
-            while (job := self._jobs.get_nowait()) is not None:
-                self._endings.release([job])
-        except queue.Empty:
-            pass
+        """Start no more jobs."""
         for _ in self._runners:
-            self._jobs.put(None)
+            self._wakeups.put(False)
 
     def busy(self) -> bool:
         """Tell whether a thread lives; ``stop`` ends those without a job."""
@@ -88,61 +104,112 @@ class Threads:
     def abandon(self) -> None:
         """Hand back what still runs."""
         for runner in self._runners.copy():
-            job = runner.job
-            if job is not None:
-                logger.warning("%r runs in a thread, which nobody can stop; it goes back", job)
-                self._endings.release([job])
+            work = runner.work
+            if work is not None:
+                name = self._work.name(work)
+                logger.warning("%s runs in a thread, which nobody can stop; it goes back", name)
+                self._endings.release(self._work.jobs(work))
             self._give_up(runner)
 
     def is_mine(self, _task: asyncio.Task[Any] | None) -> bool:
         """Tell whether a task is one of the runners."""
         return False
 
-    def _spawn(self) -> None:
-        if self._endings.closing:
-            return
-        idle = sum(runner.job is None for runner in self._runners)
-        room = self._concurrency - len(self._runners)
-        for _ in range(min(self._jobs.qsize() - idle, room)):
+    def _wake(self) -> None:
+        if not self._endings.closing and (self._parked or not self._spawn()):
+            self._wakeups.put(True)
+
+    def _spawn(self) -> bool:
+        """Start a thread unless there are enough."""
+        with self._spawning:
+            if len(self._runners) >= self._concurrency or self._endings.closing:
+                return False
             runner = _Runner(name=f"chasquimq-{len(self._runners)}", daemon=True)
-            runner.run = lambda runner=runner: self._serve(runner)  # type: ignore[method-assign,misc]
+            runner.run = lambda: self._serve(runner)  # type: ignore[method-assign]
+            self._runners.append(runner)
             try:
                 runner.start()
             except RuntimeError as error:  # the system has no more threads to give
+                self._runners.remove(runner)
                 logger.error("no more than %d threads: %s", len(self._runners), error)
-                return
-            self._runners.append(runner)
+                return False
+        return True
 
     def _serve(self, runner: _Runner) -> None:
-        while not runner.abandoned and (job := self._jobs.get()) is not None:
+        called = True
+        while not runner.abandoned:
+            work = None if called and not self._is_needed() else self._take()
+            called = work is None
+            if work is None:
+                if self._park(runner):
+                    continue
+                break
+            self._begun += 1
             if self._timeout is not None:
                 runner.deadline = time.monotonic() + self._timeout
-            runner.job = job
-            self._run(job)
-            runner.deadline, runner.job = float("inf"), None
+            runner.work = work
+            self._call_help()
+            self._run(work)
+            runner.deadline, runner.work = float("inf"), None
         self._call(self._left, runner)
 
-    def _run(self, job: Job) -> None:
-        done: list[Job] = []
-        failed: list[tuple[Job, str, bool]] = []
-        released: list[Job] = []
-        self._consumer.begin(job)
+    def _take(self) -> Any:
+        return None if self._endings.closing else self._work.take()
+
+    def _park(self, runner: _Runner) -> bool:
+        if self._endings.closing:
+            return False
+        self._parked.add(runner)
         try:
-            result = self._context.copy().run(self._handler, job)
+            return self._wakeups.get()
+        finally:
+            self._parked.discard(runner)
+
+    def _call_help(self) -> None:
+        """Have another thread take the work that is left, if there is some."""
+        if self._coming or not (self._parked or len(self._runners) < self._concurrency):
+            return
+        if self._consumer.look():
+            self._coming, self._seen = True, self._begun
+            self._wake()
+
+    def _is_needed(self) -> bool:
+        """Tell whether a thread that was called should begin; wait while the others are swift."""
+        if not self._coming:
+            return True
+        needed = True
+        while self._begun - self._seen >= SWIFT:
+            self._seen = self._begun
+            needed = not self._endings.closing and self._consumer.look()
+            if not needed:
+                break
+            time.sleep(PAUSE)
+        self._coming = False
+        return needed
+
+    def _run(self, work: Any) -> None:
+        try:
+            returned = self._context.copy().run(self._handler, work)
         except (KeyboardInterrupt, SystemExit) as error:
-            released.append(job)
+            settled = self._consumer.settle([], [], self._work.jobs(work))
             self._call(self._on_fatal, error)
         except BaseException as error:
-            failed.append((job, describe(error), is_unrecoverable(error)))
+            settled = self._fail(work, describe(error), is_unrecoverable(error))
         else:
-            if inspect.iscoroutine(result):
-                result.close()
-                failed.append((job, _COROUTINE, True))
+            if returned is not None and inspect.iscoroutine(returned):
+                returned.close()
+                settled = self._fail(work, _COROUTINE, True)
             else:
-                done.append(job)
-        job._finish()
-        if not self._consumer.settle(done, failed, released):
-            logger.warning("%r ended after it was given up; its end does not count", job)
+                settled = self._work.finish(work, returned)
+        if not settled:
+            name = self._work.name(work)
+            logger.warning("%s ended after it was given up; its end does not count", name)
+
+    def _fail(self, work: Any, text: str, unrecoverable: bool) -> int:
+        jobs: list[Job] = self._work.jobs(work)
+        for job in jobs:
+            job._finish(len(jobs))
+        return self._consumer.settle([], [(job, text, unrecoverable) for job in jobs], [])
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
         try:
@@ -164,12 +231,14 @@ class Threads:
         """Give up what is late. No job can become late before this looks again."""
         now = time.monotonic()
         for runner in self._runners.copy():
-            job = runner.job
-            if job is not None and runner.deadline <= now:
-                logger.warning("%r timed out in a thread, which nobody can stop", job)
-                self._endings.fail_with(job, f"timed out after {timeout} s")
+            work = runner.work
+            if work is not None and runner.deadline <= now:
+                name = self._work.name(work)
+                logger.warning("%s timed out in a thread, which nobody can stop", name)
+                self._endings.fail_with(self._work.jobs(work), f"timed out after {timeout} s")
                 self._give_up(runner)
-        self._spawn()
+        if self._consumer.look():
+            self._wake()
         next_look = min([timeout, *(runner.deadline - now for runner in self._runners)])
         self._watch = self._loop.call_later(max(next_look, 0), self._watch_deadlines, timeout)
 

@@ -26,6 +26,7 @@ class ProducerOptions(TypedDict):
     max_queue_len: int | None
     max_delay_secs: int | None
     max_payload_bytes: int | None
+    events_verbose: bool
 
 
 class ConsumerOptions(TypedDict):
@@ -36,6 +37,7 @@ class ConsumerOptions(TypedDict):
     concurrency: int
     max_attempts: int
     events_enabled: bool
+    events_verbose: bool
     delayed_enabled: bool
     consumer_id: str | None
     read_block_ms: int | None
@@ -46,6 +48,8 @@ class ConsumerOptions(TypedDict):
     prefetch: int | None
     max_lost: int | None
     metrics_addr: str | None
+    batch: int | None
+    batch_wait_ms: int
 
 
 class FollowOptions(TypedDict):

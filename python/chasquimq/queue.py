@@ -57,7 +57,7 @@ class Queue:
     ``max_queue_len`` bounds the entries that are ready or running, and the delayed ones apart: one
     more raises ``QueueFull`` (default: no bound; ``max_stream_len`` is its older name).
     ``max_delay_secs`` is the longest delay (default 30 days, 0 for none), ``max_payload_bytes`` the
-    largest encoded data (default 1 MiB).
+    largest encoded data (default 1 MiB). ``events_verbose`` publishes ``waiting`` for each job too.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Queue:
         max_stream_len: int | None = None,
         max_delay_secs: int | None = None,
         max_payload_bytes: int | None = None,
+        events_verbose: bool = False,
         credential_provider: object = None,
     ) -> None:
         refuse(credential_provider=credential_provider)
@@ -88,6 +89,7 @@ class Queue:
                 "max_queue_len": either(max_queue_len=max_queue_len, max_stream_len=max_stream_len),
                 "max_delay_secs": max_delay_secs,
                 "max_payload_bytes": max_payload_bytes,
+                "events_verbose": events_verbose,
             },
         )
         self._adding = Adding(self._producer)

@@ -4,7 +4,7 @@ import asyncio
 from types import TracebackType
 
 from ._address import locate
-from ._handlers import Handler, is_async
+from ._handlers import BatchHandler, Handler, is_async
 from ._native import Consumer
 from ._options import naturals, refuse, socket_address
 from ._session import Session
@@ -14,6 +14,9 @@ __all__ = ["Worker"]
 
 CLOSE_SECONDS = 30.0
 """How long ``close`` lets running jobs finish when it is not told."""
+
+LONGEST_WAIT = 3600
+"""Seconds that a job may wait for its batch to be full, at most."""
 
 
 class Worker:
@@ -36,15 +39,25 @@ class Worker:
     max_payload_bytes   larger data are not accepted                               1 MiB
     dlq_max_stream_len  dead jobs kept                                             all
     events_enabled      publish to the events stream                               True
+    events_verbose      publish ``active`` and ``promoted`` too                    False
     delayed_enabled     may promote delayed jobs                                   True
-    prefetch            jobs held ready for the next free slot                     1/4, <= 64
+    prefetch            jobs held ready for the next free slot                     20 ms' work
     max_lost            deliveries whose worker died, before a job is given up     3
     job_timeout         seconds that one run may take; then it counts as failed    no limit
     metrics_addr        where this process shows its metrics                       nowhere
+    batch               jobs in one call of the handler, at most                   no batches
+    batch_wait          seconds that the first job of a batch waits for more       0.05
     =================== ========================================================== =========
 
     A coroutine is cancelled at ``job_timeout``. A thread cannot be: its job counts as failed, the
     late end does not count, and another thread takes its place.
+
+    With ``batch=100`` the handler is called with a list of 1 to 100 jobs; ``concurrency`` then
+    counts calls, and ``job_timeout`` bounds a call. Each job is settled on its own. When the
+    handler returns, all are done, unless it returns a list of one outcome a job, in their order:
+    those in whose place there is an exception have failed of it. So a handler may end with
+    ``return await asyncio.gather(*map(send, jobs), return_exceptions=True)``. When it raises, all
+    have failed; each is retried by its own rule.
 
     ``metrics_addr="127.0.0.1:9090"`` starts a server, in Rust, with ``/metrics`` for Prometheus,
     ``/livez``, ``/readyz`` and ``/scale?queue=…``. All workers of a process that name the same
@@ -57,7 +70,7 @@ class Worker:
     def __init__(
         self,
         queue_name: str,
-        handler: Handler,
+        handler: Handler | BatchHandler,
         *,
         redis_url: str | None = None,
         tls: bool = False,
@@ -71,11 +84,14 @@ class Worker:
         max_payload_bytes: int | None = None,
         dlq_max_stream_len: int | None = None,
         events_enabled: bool = True,
+        events_verbose: bool = False,
         delayed_enabled: bool = True,
         prefetch: int | None = None,
         max_lost: int | None = None,
         job_timeout: float | None = None,
         metrics_addr: str | None = None,
+        batch: int | None = None,
+        batch_wait: float = 0.05,
         run_scheduler: bool = False,
         scheduler_tick_ms: int | None = None,
         store_results: bool = False,
@@ -99,13 +115,21 @@ class Worker:
             dlq_max_stream_len=dlq_max_stream_len,
             prefetch=prefetch,
             max_lost=max_lost,
+            batch=batch,
         )
         socket_address("metrics_addr", metrics_addr)
         if job_timeout is not None and not 0 < job_timeout < float("inf"):
             raise ConfigError(f"job_timeout is {job_timeout!r}; it must be more than 0 seconds")
+        if batch == 0:
+            raise ConfigError("batch is 0; a batch has at least 1 job")
+        if not 0 <= batch_wait <= LONGEST_WAIT:
+            raise ConfigError(
+                f"batch_wait is {batch_wait!r}; it must be 0 to {LONGEST_WAIT} seconds"
+            )
         self._name = queue_name
         self._handler = handler
         self._in_threads = not is_async(handler)
+        self._in_batches = batch is not None
         self._concurrency = concurrency
         self._job_timeout = job_timeout
         self._consumer = Consumer(
@@ -116,6 +140,7 @@ class Worker:
                 "concurrency": concurrency,
                 "max_attempts": max_attempts,
                 "events_enabled": events_enabled,
+                "events_verbose": events_verbose,
                 "delayed_enabled": delayed_enabled,
                 "consumer_id": consumer_id,
                 "read_block_ms": read_block_ms,
@@ -126,6 +151,8 @@ class Worker:
                 "prefetch": prefetch,
                 "max_lost": max_lost,
                 "metrics_addr": metrics_addr,
+                "batch": batch,
+                "batch_wait_ms": round(batch_wait * 1000),
             },
         )
         self._session: Session | None = None
@@ -217,6 +244,7 @@ class Worker:
             self._consumer,
             self._handler,
             in_threads=self._in_threads,
+            in_batches=self._in_batches,
             concurrency=self._concurrency,
             job_timeout=self._job_timeout,
         )

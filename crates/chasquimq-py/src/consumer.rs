@@ -12,19 +12,17 @@ use pyo3::types::PyList;
 use tokio_util::sync::CancellationToken;
 
 use crate::address::{Address, Server};
+use crate::desk::{Desk, Lot};
 use crate::errors::Failure;
 use crate::job::Job;
 use crate::mailbox::{Mailbox, Slot, Value};
 use crate::options::ConsumerOptions;
 use crate::runtime::Owner;
 
-/// Jobs put into the mailbox at a time. The engine hands out no more than a consumer may hold in all.
-const MOST_AT_ONCE: usize = 1024;
-
 /// How long a consumer that was forgotten without `close` may take to hand its jobs back.
 const LAST_GRACE: Duration = Duration::from_secs(2);
 
-/// Takes jobs from one queue into a mailbox, and their endings back.
+/// Takes jobs from one queue, and their endings back. A mailbox is told when there are any.
 #[pyclass(frozen, module = "chasquimq._native")]
 pub struct Consumer {
     owner: Owner,
@@ -34,6 +32,7 @@ pub struct Consumer {
 struct Link {
     address: Address,
     config: ConsumerConfig,
+    lot: Lot,
     metrics_addr: Option<String>,
     opened: OnceLock<Opened>,
     stopped: CancellationToken,
@@ -41,6 +40,7 @@ struct Link {
 
 struct Opened {
     session: Session,
+    desk: Desk,
     /// Where the exporter listens.
     metrics_addr: Option<String>,
     watch: Mutex<Option<Watch>>,
@@ -54,6 +54,7 @@ impl Consumer {
         let link = Link {
             address,
             metrics_addr: options.metrics_addr.clone(),
+            lot: options.lot(),
             config: options.into(),
             opened: OnceLock::new(),
             stopped: CancellationToken::new(),
@@ -79,25 +80,63 @@ impl Consumer {
         self.runtime().map(drop)
     }
 
-    /// Connects and answers; from then on jobs come under the same ticket, none at the end.
+    /// Connects and answers; from then on notices come under the same ticket.
     fn start(&self, mailbox: &Mailbox, ticket: u64) -> PyResult<()> {
         let (link, slot) = (Arc::clone(&self.link), mailbox.slot());
         self.runtime()?.spawn(async move { link.run(&slot, ticket).await });
         Ok(())
     }
 
-    /// A handler is about to run this job.
-    fn begin(&self, job: &Bound<'_, Job>) {
-        let session = self.link.opened.get().map(|opened| &opened.session);
-        job.get().begin(|delivery| {
-            if let Some(session) = session {
-                session.started(delivery);
-            }
-        });
+    /// The next job for a free slot; `None` when a notice will come.
+    fn next(&self, py: Python<'_>) -> PyResult<Option<Py<Job>>> {
+        let Some(delivery) = self.desk().and_then(|desk| desk.next().pop()) else {
+            return Ok(None);
+        };
+        Py::new(py, Job::begun(delivery)).map(Some)
     }
 
-    /// Hands over endings: jobs done, (job, error text, unrecoverable) failed, jobs handed back.
-    /// Returns how many count: a job that was settled before is passed over.
+    /// The next jobs for a handler of batches; `None` when a notice will come.
+    fn next_batch<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        let lot = self.desk().map(Desk::next).unwrap_or_default();
+        if lot.is_empty() {
+            return Ok(None);
+        }
+        let jobs = lot.into_iter().map(|delivery| Py::new(py, Job::begun(delivery)));
+        PyList::new(py, jobs.collect::<PyResult<Vec<_>>>()?).map(Some)
+    }
+
+    /// Whether there is work for another free slot; if not, a notice will come.
+    fn look(&self) -> bool {
+        self.desk().is_some_and(Desk::look)
+    }
+
+    /// A job is done, whatever its handler returned; `False` when it was settled before.
+    fn finish(&self, job: &Bound<'_, Job>, _returned: &Bound<'_, PyAny>) -> bool {
+        let ending = job.get().end(Outcome::Done);
+        let counts = ending.is_some();
+        if let Some(desk) = self.desk() {
+            desk.end(ending);
+        }
+        counts
+    }
+
+    /// Jobs of a batch are done; how many of them were not settled before.
+    fn finish_batch(&self, jobs: &Bound<'_, PyList>) -> PyResult<usize> {
+        let (count, mut endings) = (jobs.len(), Vec::with_capacity(jobs.len()));
+        for job in jobs {
+            let job = job.cast::<Job>()?.get();
+            job.stop(u32::try_from(count).unwrap_or(u32::MAX));
+            endings.extend(job.end(Outcome::Done));
+        }
+        let counted = endings.len();
+        if let Some(desk) = self.desk() {
+            desk.end(endings);
+        }
+        Ok(counted)
+    }
+
+    /// Hands over all endings: jobs done, (job, error text, unrecoverable) failed, jobs handed back,
+    /// and what was finished. Returns how many count: a job that was settled before is passed over.
     fn settle(
         &self,
         done: &Bound<'_, PyList>,
@@ -118,8 +157,9 @@ impl Consumer {
             endings.extend(job.cast::<Job>()?.get().end(Outcome::Interrupted));
         }
         let count = endings.len();
-        if let Some(opened) = self.link.opened.get() {
-            opened.session.settle(endings);
+        if let Some(desk) = self.desk() {
+            desk.end(endings);
+            desk.store();
         }
         Ok(count)
     }
@@ -148,6 +188,10 @@ impl Consumer {
 }
 
 impl Consumer {
+    fn desk(&self) -> Option<&Desk> {
+        self.link.opened.get().map(|opened| &opened.desk)
+    }
+
     fn runtime(&self) -> PyResult<&'static tokio::runtime::Handle> {
         self.owner.runtime(&self.link.to_string())
     }
@@ -180,8 +224,8 @@ impl Link {
             () = self.stopped.cancelled() => Err(Failure::Closed(self.to_string())),
             opened = self.open() => opened,
         };
-        let session = match opened {
-            Ok(opened) => self.opened.get_or_init(|| opened).session.clone(),
+        let desk = match opened {
+            Ok(opened) => &self.opened.get_or_init(|| opened).desk,
             Err(failure) => return slot.reply(ticket, Err(failure)),
         };
         if self.stopped.is_cancelled() {
@@ -190,14 +234,12 @@ impl Link {
             return slot.reply(ticket, closed.and(Err(Failure::Closed(self.to_string()))));
         }
         slot.reply(ticket, Ok(Value::Nothing));
-        loop {
-            let batch = session.take(MOST_AT_ONCE).await;
-            let ended = batch.is_empty();
-            slot.deliver(ticket, batch);
-            if ended {
-                break;
-            }
+        slot.notify(ticket, false);
+        tokio::select! {
+            () = desk.watch(|| slot.notify(ticket, false)) => {}
+            () = desk.tidy() => {}
         }
+        slot.notify(ticket, true);
     }
 
     async fn open(&self) -> Result<Opened, Failure> {
@@ -214,6 +256,7 @@ impl Link {
         let session = Session::start(&server.url, config).await?;
         let watch = exporter.as_ref().map(|exporter| exporter.watch(Arc::new(session.clone())));
         Ok(Opened {
+            desk: Desk::new(session.clone(), self.lot),
             session,
             metrics_addr: exporter.map(|exporter| exporter.address().to_string()),
             watch: Mutex::new(watch),
@@ -225,12 +268,14 @@ impl Link {
         self.stopped.cancel();
         if let Some(opened) = self.opened.get() {
             opened.session.stop();
+            opened.desk.close();
         }
     }
 
     async fn close(&self, grace: Duration) -> Result<Report, Failure> {
         self.stop();
         let Some(opened) = self.opened.get() else { return Ok(Report::default()) };
+        opened.desk.store();
         let report = opened.session.close(grace).await;
         // The last scrapes may see the end of the last jobs; with the last watch the exporter ends.
         drop(opened.watch.lock().unwrap_or_else(PoisonError::into_inner).take());

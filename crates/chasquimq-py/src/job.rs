@@ -37,21 +37,6 @@ struct Run {
     took: Option<Duration>,
 }
 
-impl From<Delivery> for Job {
-    fn from(delivery: Delivery) -> Self {
-        Self {
-            id: delivery.id().to_owned(),
-            name: delivery.name(),
-            payload: delivery.payload().clone(),
-            attempt: delivery.attempt(),
-            lost: delivery.lost(),
-            created_at_ms: delivery.created_at_ms(),
-            decoded: OnceLock::new(),
-            run: Mutex::new(Run { delivery: Some(delivery), ..Run::default() }),
-        }
-    }
-}
-
 impl Job {
     /// A job as its producer sees it.
     pub fn added(id: String, name: Arc<str>, data: Py<PyAny>, created_at_ms: u64) -> Self {
@@ -67,13 +52,28 @@ impl Job {
         }
     }
 
-    /// Starts the stopwatch and shows the delivery to `tell`.
-    pub fn begin(&self, tell: impl FnOnce(&Delivery)) {
-        let mut run = self.run();
-        run.started = Some(Instant::now());
-        if let Some(delivery) = &run.delivery {
-            tell(delivery);
+    /// A delivery that a handler is about to run.
+    pub fn begun(delivery: Delivery) -> Self {
+        Self {
+            id: delivery.id().to_owned(),
+            name: delivery.name(),
+            payload: delivery.payload().clone(),
+            attempt: delivery.attempt(),
+            lost: delivery.lost(),
+            created_at_ms: delivery.created_at_ms(),
+            decoded: OnceLock::new(),
+            run: Mutex::new(Run {
+                delivery: Some(delivery),
+                started: Some(Instant::now()),
+                took: None,
+            }),
         }
+    }
+
+    /// Stops the stopwatch; `jobs` have shared the time.
+    pub fn stop(&self, jobs: u32) {
+        let mut run = self.run();
+        run.took = run.started.map(|started| started.elapsed() / jobs.max(1));
     }
 
     /// The delivery's end; `None` when it was settled before.
@@ -136,10 +136,10 @@ impl Job {
         let _ = self.decoded.set(data);
     }
 
-    /// Stops the stopwatch.
-    fn _finish(&self) {
-        let mut run = self.run();
-        run.took = run.started.map(|started| started.elapsed());
+    /// Stops the stopwatch; so many jobs have shared the time.
+    #[pyo3(signature = (jobs=1))]
+    fn _finish(&self, jobs: u32) {
+        self.stop(jobs);
     }
 
     fn __repr__(&self) -> String {

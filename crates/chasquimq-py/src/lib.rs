@@ -11,6 +11,7 @@ mod adding;
 mod address;
 mod cli;
 mod consumer;
+mod desk;
 mod errors;
 mod job;
 mod logs;

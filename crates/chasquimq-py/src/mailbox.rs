@@ -6,14 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chasquimq::events::Tailed;
-use chasquimq::{Delivery, DlqEntry, JobId, Report};
+use chasquimq::{DlqEntry, JobId, Report};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::adding::Added;
 use crate::errors::Failure;
-use crate::job::Job;
 use crate::logs::{Line, LogBuffer};
 use crate::runtime::{self, Owner};
 use crate::tail;
@@ -33,14 +32,14 @@ pub enum Value {
 /// The end of the call that was given this number.
 pub type Reply = (u64, Result<Value, Failure>);
 
-/// Jobs for the worker that was given this number; none when it has ended.
-pub type Batch = (u64, Vec<Delivery>);
+/// The worker that was given this number may fetch a job; or, if so, has ended.
+pub type Notice = (u64, bool);
 
-/// Both are bounded: by the calls that Python awaits, and by the jobs that a consumer may hold.
+/// Both are bounded: by the calls that Python awaits, and by its looks for a job.
 #[derive(Default)]
 struct Content {
     replies: Vec<Reply>,
-    batches: Vec<Batch>,
+    notices: Vec<Notice>,
 }
 
 /// The shared part of a mailbox: what Rust tasks hold.
@@ -57,9 +56,9 @@ impl Slot {
         self.leave(|content| content.replies.push((ticket, result)));
     }
 
-    /// Leaves jobs.
-    pub fn deliver(&self, ticket: u64, deliveries: Vec<Delivery>) {
-        self.leave(|content| content.batches.push((ticket, deliveries)));
+    /// Tells that there are jobs, or that there will be no more.
+    pub fn notify(&self, ticket: u64, ended: bool) {
+        self.leave(|content| content.notices.push((ticket, ended)));
     }
 
     /// Wakes the event loop.
@@ -70,7 +69,7 @@ impl Slot {
 
     fn leave(&self, put: impl FnOnce(&mut Content)) {
         let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_empty = content.replies.is_empty() && content.batches.is_empty();
+        let was_empty = content.replies.is_empty() && content.notices.is_empty();
         put(&mut content);
         drop(content);
         if was_empty {
@@ -92,8 +91,7 @@ impl Slot {
     }
 }
 
-type Drained<'py> =
-    (Vec<(u64, Option<Bound<'py, PyAny>>, Option<PyErr>)>, Vec<(u64, Vec<Py<Job>>)>, Vec<Line>);
+type Drained<'py> = (Vec<(u64, Option<Bound<'py, PyAny>>, Option<PyErr>)>, Vec<Notice>, Vec<Line>);
 
 /// The mailbox of one event loop.
 #[pyclass(frozen, module = "chasquimq._native")]
@@ -122,20 +120,16 @@ impl Mailbox {
         self.slot.ear.as_raw_fd()
     }
 
-    /// Fetches everything: replies, jobs, log lines.
+    /// Fetches everything: replies, notices (a worker's number, whether it has ended), log lines.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Drained<'py>> {
         self.owner.runtime("this event loop")?;
-        let Content { replies, batches } = self.slot.fetch();
+        let Content { replies, notices } = self.slot.fetch();
         let replies = replies.into_iter().map(|(ticket, result)| match result {
             Ok(value) => Ok((ticket, Some(value.into_py(py)?), None)),
             Err(failure) => Ok((ticket, None, Some(failure.into()))),
         });
-        let jobs = |batch: Vec<Delivery>| -> PyResult<Vec<_>> {
-            batch.into_iter().map(|delivery| Py::new(py, Job::from(delivery))).collect()
-        };
-        let batches = batches.into_iter().map(|(ticket, batch)| Ok((ticket, jobs(batch)?)));
         let lines = runtime::logs().map(LogBuffer::drain).unwrap_or_default();
-        Ok((replies.collect::<PyResult<_>>()?, batches.collect::<PyResult<_>>()?, lines))
+        Ok((replies.collect::<PyResult<_>>()?, notices, lines))
     }
 }
 

@@ -8,6 +8,8 @@ use chasquimq::{
 };
 use pyo3::FromPyObject;
 
+use crate::desk::Lot;
+
 /// What a queue may set; the rest has the engine's defaults.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
@@ -16,13 +18,17 @@ pub struct ProducerOptions {
     max_queue_len: Option<u64>,
     max_delay_secs: Option<u64>,
     max_payload_bytes: Option<usize>,
+    events_verbose: bool,
 }
 
 impl From<ProducerOptions> for ProducerConfig {
     fn from(options: ProducerOptions) -> Self {
         let defaults = Self::default();
+        let mut events = defaults.events.clone();
+        events.verbose = options.events_verbose;
         Self {
             queue_name: options.queue_name,
+            events,
             max_queue_len: options.max_queue_len.unwrap_or(defaults.max_queue_len),
             max_delay_secs: options.max_delay_secs.unwrap_or(defaults.max_delay_secs),
             max_payload_bytes: options.max_payload_bytes.unwrap_or(defaults.max_payload_bytes),
@@ -40,6 +46,7 @@ pub struct ConsumerOptions {
     max_attempts: u32,
     group: String,
     events_enabled: bool,
+    events_verbose: bool,
     delayed_enabled: bool,
     consumer_id: Option<String>,
     read_block_ms: Option<u64>,
@@ -49,7 +56,19 @@ pub struct ConsumerOptions {
     dlq_max_stream_len: Option<u64>,
     prefetch: Option<usize>,
     max_lost: Option<u32>,
+    batch: Option<usize>,
+    batch_wait_ms: u64,
     pub metrics_addr: Option<String>,
+}
+
+impl ConsumerOptions {
+    /// What a handler is called with.
+    pub fn lot(&self) -> Lot {
+        Lot {
+            size: self.batch.unwrap_or(1).max(1),
+            wait: Duration::from_millis(self.batch_wait_ms),
+        }
+    }
 }
 
 impl From<ConsumerOptions> for ConsumerConfig {
@@ -57,9 +76,10 @@ impl From<ConsumerOptions> for ConsumerConfig {
         let defaults = Self::default();
         let mut events = defaults.events.clone();
         events.enabled = options.events_enabled;
+        events.verbose = options.events_verbose;
         Self {
             queue_name: options.queue_name,
-            concurrency: options.concurrency,
+            concurrency: options.concurrency.saturating_mul(options.batch.unwrap_or(1)),
             max_attempts: options.max_attempts,
             group: options.group,
             delayed_enabled: options.delayed_enabled,
