@@ -72,7 +72,8 @@ impl Feed {
         Ok(entries.iter().filter_map(event).collect())
     }
 
+    /// Closes the connection, whatever read waits on it.
     pub async fn close(&self) {
-        self.link.close().await;
+        self.link.disconnect().await;
     }
 }

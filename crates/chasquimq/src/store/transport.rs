@@ -362,6 +362,21 @@ impl Link {
             tracing::debug!(%error, "closing the connection");
         }
     }
+
+    /// Closes the connection without waiting for a blocking command on it; commands fail.
+    pub async fn disconnect(&self) {
+        self.permits.close();
+        let session = Arc::clone(&self.sessions.borrow());
+        session.task.abort();
+        let ended = async {
+            while !session.task.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        };
+        if timeout(Duration::from_secs(1), ended).await.is_err() {
+            tracing::debug!("a connection that was closed still ends");
+        }
+    }
 }
 
 /// Messages of the subscribed channel.
