@@ -21,9 +21,6 @@ impl Store {
     /// running -> done, for entries that are all [plain](Completion::is_plain).
     pub async fn finish(&self, group: &str, batch: &[&Completion]) -> Result<Vec<Stored>> {
         let (ackdel, entries) = (self.capabilities().ackdel(), batch.len());
-        if ackdel && !self.events.enabled {
-            return self.acknowledge(group, batch).await;
-        }
         let mut args = Vec::with_capacity(4 + entries * 2);
         args.extend([group.into(), self.cap(true), flag(ackdel), int(entries as u64)]);
         args.extend(batch.iter().map(|entry| bytes(&entry.entry)));
@@ -36,20 +33,6 @@ impl Store {
             self.capabilities().downgrade();
         }
         self.finished(&reply?, entries)
-    }
-
-    /// Where nothing is to be told, the server's own command does.
-    async fn acknowledge(&self, group: &str, batch: &[&Completion]) -> Result<Vec<Stored>> {
-        let mut args = Vec::with_capacity(4 + batch.len());
-        args.extend([bytes(&self.keys().stream), group.into(), "IDS".into()]);
-        args.push(int(batch.len() as u64));
-        args.extend(batch.iter().map(|entry| bytes(&entry.entry)));
-        let reply = self.call(scripts::FINISH.name, "XACKDEL", args).await;
-        if reply.as_ref().is_err_and(is_unknown_command) {
-            self.capabilities().downgrade();
-        }
-        let each: Vec<_> = reply?.items().iter().map(stored).collect();
-        if each.len() == batch.len() { Ok(each) } else { Err(super::unexpected("a settlement")) }
     }
 
     fn finished(&self, reply: &Reply, entries: usize) -> Result<Vec<Stored>> {
