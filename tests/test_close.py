@@ -1,4 +1,4 @@
-"""``Worker.close``: it ends by its deadline, nothing runs afterwards, and what did not end is ready again."""
+"""``close``: it ends by its deadline, nothing runs afterwards, and what did not end is ready again."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chasquimq import Job, Queue, Worker
+from chasquimq import Job, Queue, QueueEvents, Worker
 from chasquimq.errors import ShutdownError
 from support.server import Server
 from working import collect, eventually, eventually_async, pending, stream_len, working
@@ -269,3 +269,23 @@ def _is(count: Callable[[Server, str], int], server: Server, queue: str, wanted:
         return count(server, queue) == wanted
 
     return check
+
+
+async def test_closing_does_not_wait_for_a_read(own_server: Server, queue_name: str) -> None:
+    def connections() -> int:
+        info = own_server.command("INFO", "clients").decode()
+        return int(info.split("connected_clients:")[1].split()[0])
+
+    before = connections()
+    async with QueueEvents(queue_name, redis_url=own_server.url) as events:
+        reading = asyncio.create_task(anext(events, None))
+        await eventually(lambda: _blocked(own_server), "a read that waits")
+        began = time.monotonic()
+        await events.close()
+        assert time.monotonic() - began < 0.5
+        assert await reading is None
+    await eventually(lambda: connections() == before, "the end of the connection")
+
+
+def _blocked(server: Server) -> bool:
+    return b"blocked_clients:1" in server.command("INFO", "clients")

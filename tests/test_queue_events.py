@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -88,26 +87,6 @@ async def test_a_life_is_told_in_order_with_its_fields(
     assert completed["attempt"] == "2"
     assert refused["reason"].startswith("UnrecoverableError: no such user\n")
     assert dlq == {"attempt": "1", "reason": "unrecoverable"}
-
-
-async def test_closing_does_not_wait_for_a_read(own_server: Server, queue_name: str) -> None:
-    def connections() -> int:
-        info = own_server.command("INFO", "clients").decode()
-        return int(info.split("connected_clients:")[1].split()[0])
-
-    before = connections()
-    async with QueueEvents(queue_name, redis_url=own_server.url) as events:
-        reading = asyncio.create_task(anext(events, None))
-        await eventually(lambda: _blocked(own_server), "a read that waits")
-        began = time.monotonic()
-        await events.close()
-        assert time.monotonic() - began < 0.5
-        assert await reading is None
-    await eventually(lambda: connections() == before, "the end of the connection")
-
-
-def _blocked(server: Server) -> bool:
-    return b"blocked_clients:1" in server.command("INFO", "clients")
 
 
 async def test_the_steps_between_are_told_on_request(redis_server: Server, queue_name: str) -> None:

@@ -94,9 +94,9 @@ impl Desk {
             }
         }
         if jobs.ripe {
-            self.store_soon()
+            self.store_soon();
         } else {
-            self.store()
+            self.store();
         }
         jobs.ripe
     }

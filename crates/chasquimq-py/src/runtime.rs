@@ -83,6 +83,7 @@ fn state() -> PyResult<&'static State> {
 impl State {
     fn start() -> PyResult<Self> {
         logs::install();
+        chasquimq::before_fork();
         // Two on one processor would only hand each other the work.
         let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
         let mut builder = Builder::new_multi_thread();

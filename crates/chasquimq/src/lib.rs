@@ -37,6 +37,12 @@ pub use metrics::{
 pub use producer::{Delay, Producer, RawJob};
 pub use promoter::Promoter;
 
+/// Makes now what a process otherwise makes once, at its first use. For programs that fork: a child
+/// that is forked while another thread makes it would wait for that thread for ever.
+pub fn before_fork() {
+    store::scripts::make_all();
+}
+
 /// The README's Rust example compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

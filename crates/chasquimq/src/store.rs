@@ -11,7 +11,7 @@ mod intake;
 pub(crate) mod keys;
 mod moves;
 mod packing;
-mod scripts;
+pub(crate) mod scripts;
 mod transport;
 pub(crate) mod wire;
 

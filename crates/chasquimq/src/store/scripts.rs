@@ -17,6 +17,11 @@ macro_rules! scripts {
             Script::new($file, body)
         });)+
 
+        /// Makes all that have not been used yet.
+        pub(crate) fn make_all() {
+            $(LazyLock::force(&$name);)+
+        }
+
         #[cfg(test)]
         pub(super) const FILES: &[&str] = &[$($($shared,)? $file),+];
     };
