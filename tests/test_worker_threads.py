@@ -94,6 +94,44 @@ def _our_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("chasquimq-")]
 
 
+async def test_jobs_that_wait_have_their_threads_at_once(
+    redis_server: Server, queue_name: str
+) -> None:
+    everybody = threading.Barrier(60)
+    ended = 0
+    lock = threading.Lock()
+
+    def handler(job: Job) -> None:
+        nonlocal ended
+        if job.name == "waits":
+            everybody.wait(10)
+        with lock:
+            ended += 1
+
+    async with Queue(queue_name, redis_url=redis_server.url) as queue:
+        await queue.add_bulk({"name": "swift", "data": i} for i in range(2000))
+        await queue.add_bulk({"name": "waits", "data": i} for i in range(60))
+    async with working(redis_server, queue_name, handler, concurrency=60) as (queue, _):
+        await eventually(lambda: ended == 2060, "all jobs")
+        assert await queue.peek_dlq() == []
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_a_long_job_does_not_keep_the_end_of_the_last_one(
+    own_server: Server, queue_name: str, kind: str
+) -> None:
+    code = LONG_JOB.replace("async def handler", f"{kind} handler")
+    async with Queue(queue_name, redis_url=own_server.url) as queue:
+        await queue.add_bulk({"name": name, "data": 1} for name in ("short", "long"))
+        process = subprocess.Popen([sys.executable, "-c", code, own_server.url, queue_name])
+        try:
+            await eventually(lambda: stream_len(own_server, queue_name) == 1, "the end of one")
+            assert process.poll() is None
+        finally:
+            process.kill()
+            process.wait()
+
+
 async def test_failures_are_told_with_their_traceback(
     redis_server: Server, queue_name: str
 ) -> None:
@@ -182,6 +220,21 @@ async def test_exit_in_a_thread_stops_the_worker(redis_server: Server, queue_nam
         else:
             pytest.fail("run() returned")
     assert stream_len(redis_server, queue_name) == 1
+
+
+LONG_JOB = """
+import asyncio, sys, time
+from chasquimq import Worker
+
+async def handler(job):
+    if job.name == "long":
+        time.sleep(60)
+
+async def main():
+    await Worker(sys.argv[2], handler, redis_url=sys.argv[1], concurrency=1).run()
+
+asyncio.run(main())
+"""
 
 
 HOLD_THE_GIL = """
