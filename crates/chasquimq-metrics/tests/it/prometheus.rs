@@ -161,8 +161,8 @@ async fn the_queue_s_gauges_are_true(prometheus: &Prometheus, producer: &Produce
     producer.add_in_bulk(Duration::from_hours(1), (0..7).collect()).await.unwrap();
     gauges_become(prometheus, QueueCounts { delayed: 7, retrying: 4, ..empty }).await;
     add(HANG..HANG + 300).await;
-    // Two workers run 100 each and hold 25 ready.
-    let full = QueueCounts { ready: 50, in_flight: 250, delayed: 7, retrying: 4, ..empty };
+    // Two workers run 100 each, and hold none ready: jobs that never end have no pace.
+    let full = QueueCounts { ready: 100, in_flight: 200, delayed: 7, retrying: 4, ..empty };
     gauges_become(prometheus, full).await;
     let asked = producer.counts().await.unwrap();
     assert_eq!(asked, QueueCounts { oldest_ready_age_ms: asked.oldest_ready_age_ms, ..full });
