@@ -104,7 +104,8 @@ impl Instance {
             return refuse("it belongs to another user");
         }
         let mut entries = fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))?;
-        if !self.exists() && entries.next().is_some() {
+        // In this order: another starter makes the boot lock before any other file.
+        if entries.next().is_some() && !self.exists() {
             return refuse(
                 "it holds other files; name a folder of its own, such as one named .chasquimq inside it",
             );
