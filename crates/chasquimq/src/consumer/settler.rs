@@ -48,14 +48,16 @@ pub(super) async fn run(shared: &Shared) -> Result<()> {
     let mut flights = FuturesUnordered::new();
     loop {
         let mut settlements = Vec::new();
+        let may_send = flights.len() < FLIGHTS;
         tokio::select! {
-            endings = shared.hold.endings(most), if flights.len() < FLIGHTS => {
+            endings = shared.hold.endings(most), if may_send => {
                 settlements.extend(endings.into_iter().map(|ending| resolve(shared, ending)));
             }
             Some(failed) = flights.next() => parked.keep(failed),
-            () = sleep_until(parked.due), if !parked.settlements.is_empty() => {}
+            // What may not be sent yet must not be waited for: its time may have come already.
+            () = sleep_until(parked.due), if may_send && !parked.settlements.is_empty() => {}
         }
-        if parked.due <= Instant::now() && flights.len() < FLIGHTS {
+        if may_send && parked.due <= Instant::now() {
             let count = parked.settlements.len().min(most);
             settlements.extend(parked.settlements.drain(..count));
         }
@@ -98,9 +100,6 @@ fn resolve(shared: &Shared, ending: Ending) -> Settlement {
 
 /// Sends one batch and tells what was stored; returns what was not, and why.
 async fn flush(shared: &Shared, settlements: Vec<Settlement>) -> (Vec<Settlement>, Option<Error>) {
-    if settlements.is_empty() {
-        return (vec![], None);
-    }
     let batch = Batch::new(shared, settlements);
     let (mut failed, mut reason, mut stale) = (Vec::new(), None, 0);
     let mut ended = Vec::new();

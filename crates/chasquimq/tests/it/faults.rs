@@ -1,9 +1,10 @@
 //! Faults of the server: the worker goes on by itself, and nothing accepted is lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chasquimq::HandlerError;
+use chasquimq::{ConnectionTuning, ConsumerConfig, HandlerError};
 use chasquimq_testkit::{ChaosProxy, Server, eventually};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::support::{Answer, Worker, config, drained, key, producer};
 
@@ -242,4 +243,44 @@ async fn an_outage_after_a_lost_reply_makes_no_result_stale() {
     let record = sink.record();
     let lost: u64 = record.leases.iter().map(|renewal| renewal.lost).sum();
     assert_eq!((record.dlq.len(), record.stale_settlements, lost), (10, 0, 0));
+}
+
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+// One thread, so that its CPU time is the worker's.
+#[tokio::test(flavor = "current_thread")]
+async fn endings_that_cannot_be_stored_cost_no_cpu_while_they_wait() {
+    let server = Server::start().await;
+    let proxy = ChaosProxy::start(server.port()).await;
+    producer(&server, "q").await.add_bulk((0..50).collect()).await.unwrap();
+    let connection =
+        ConnectionTuning { command_timeout: Duration::from_millis(700), ..Default::default() };
+    let config = ConsumerConfig { settle_batch: 1, connection, ..config("q") };
+    let let_go = tokio_util::sync::CancellationToken::new();
+    let held = let_go.clone();
+    let worker = Worker::start(&proxy.url(), config, move |_| {
+        let held = held.clone();
+        async move {
+            held.cancelled().await;
+            Ok(())
+        }
+    });
+    worker.ran(50).await;
+    proxy.stall(true);
+    let_go.cancel();
+    // Each batch is one job, two are on their way for 700 ms, and all that failed wait their turn.
+    let (begun, before) = (Instant::now(), cpu_time());
+    eventually("three rounds of timeouts", Duration::from_secs(5), || async {
+        begun.elapsed() > Duration::from_millis(2200)
+    })
+    .await;
+    let spent = cpu_time().saturating_sub(before);
+    assert!(spent < begun.elapsed() / 4, "{spent:?} of CPU in {:?}", begun.elapsed());
+    proxy.stall(false);
+    drained(&server, "q").await;
+    assert_eq!(worker.finish().await.abandoned, 0);
 }
