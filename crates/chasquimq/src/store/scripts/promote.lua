@@ -45,25 +45,37 @@ local function leave(ids, all)
   redis.call('HDEL', KEYS[3], unpack(ids))
 end
 
+local FULL = 256 * 1024 -- bytes: an entry that holds so much is not given more
+
+-- Whether a record may share an entry: one that cannot be read would take the others with it.
+local function looks_sound(record)
+  local array, version = string.byte(record, 1, 2)
+  return array == 0x98 and version == 1
+end
+
 -- Moves jobs of these ids and scores, `pack` an entry, and takes out what has been moved.
 local function promote(ids, scores)
   local found = redis.call('HMGET', KEYS[3], unpack(ids))
-  local moved, some, records, values, retried = {}, {}, {}, {}, 0
+  local moved, some, records, values, bytes, retried = {}, {}, {}, {}, 0, 0
   local function next_entry()
     fault = move(some, records, values) or ''
     if fault ~= '' then return end
     for _, id in ipairs(some) do moved[#moved + 1] = id end
     retries = retries + retried
-    some, records, values, retried = {}, {}, {}, 0
+    some, records, values, bytes, retried = {}, {}, {}, 0, 0
   end
   for n, id in ipairs(ids) do
+    local is_sound = not found[n] or looks_sound(found[n])
+    if not is_sound then next_entry() end
+    if fault ~= '' then break end
     local due_ms = math.max(0, math.ceil(scores[n]))
     if due_ms ~= scores[n] then retried = retried + 1 end
     if found[n] then
       some[#some + 1], records[#records + 1] = id, found[n]
       -- The due time stands behind the record, as a msgpack uint: who starts the job knows how late it is.
       values[#values + 1] = found[n] .. cmsgpack.pack(due_ms)
-      if #some == pack then next_entry() end
+      bytes = bytes + #found[n]
+      if #some == pack or bytes >= FULL or not is_sound then next_entry() end
     else
       ghosts = ghosts + 1
       moved[#moved + 1] = id

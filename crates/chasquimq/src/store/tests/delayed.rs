@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use chasquimq_testkit::Reply;
 
 use super::support::{GROUP, ME, Queue, done, failed, hopeless, job};
 use crate::error::ErrorKind;
@@ -238,17 +239,53 @@ async fn promote_and_cancel_take_a_job_out_of_those_that_wait_for_a_retry() {
     );
 }
 
+/// A delayed job whose record can be read.
+fn sound(id: &str, payload: usize) -> NewJob {
+    let record = Record {
+        attempt: 0,
+        lost: 0,
+        id: id.into(),
+        name: Bytes::new(),
+        payload: vec![0; payload].into(),
+        created_at_ms: 1,
+        retry: None,
+        unique: false,
+    };
+    NewJob { id: id.into(), name: String::new(), unique: false, record: record.encode().into() }
+}
+
 #[tokio::test]
-async fn promote_packs_jobs_where_many_are_due() {
+async fn promote_packs_jobs_where_many_are_due_and_no_others_with_what_cannot_be_read() {
     let queue = Queue::new().await;
-    for n in 0..100 {
-        queue.schedule(&format!("{n:03}"), false, Due::At(1)).await;
-    }
+    let jobs: Vec<_> = (0..100).map(|n| (sound(&format!("{n:03}"), 9), Due::At(1))).collect();
+    queue.store.schedule(&jobs, 0).await.unwrap();
     queue.run(&["HDEL", &queue.key("jobs"), "007"]).await;
+    queue.run(&["HSET", &queue.key("jobs"), "050", "garbage"]).await;
     assert_eq!(queue.lead("p-1", 256).await, (99, 0, None));
+    let stream = queue.run(&["XRANGE", &queue.key("stream"), "-", "+"]).await;
+    let value = |entry: &Reply| Bytes::copy_from_slice(entry.array()[1].array()[1].bytes());
+    let entries: Vec<_> = stream
+        .array()
+        .iter()
+        .map(|entry| decode_all(&value(entry)).map(|jobs| jobs.len()))
+        .collect();
+    // Six an entry; one job had no record, and the garbage stands alone.
+    let unreadable = entries.iter().filter(|jobs| jobs.is_err()).count();
+    assert_eq!((unreadable, entries.iter().flatten().sum::<usize>()), (1, 98), "{entries:?}");
+    assert!(entries.len() <= 19 && entries.iter().flatten().all(|jobs| *jobs <= 6), "{entries:?}");
     let after = queue.dump().await;
-    assert_eq!(after.stream.len(), 17, "six an entry, and one had no record");
     assert!(after.jobs.is_empty() && after.delayed.is_empty());
+}
+
+#[tokio::test]
+async fn promote_makes_no_entry_of_many_large_jobs() {
+    let queue = Queue::new().await;
+    let large = 100 * 1024;
+    let jobs: Vec<_> = (0..64).map(|n| (sound(&format!("{n:03}"), large), Due::At(1))).collect();
+    queue.store.schedule(&jobs, 0).await.unwrap();
+    assert_eq!(queue.lead("p-1", 64).await, (64, 0, None));
+    let entries = queue.run(&["XLEN", &queue.key("stream")]).await.int();
+    assert_eq!(entries, 22, "three of them are more than a quarter of a MiB");
 }
 
 #[tokio::test]
