@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chasquimq::{Delivery, Ending, Session};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 
 /// Endings that are stored without waiting for more.
 const ENOUGH: usize = 128;
@@ -106,7 +106,7 @@ impl Desk {
         loop {
             self.asked.notified().await;
             let gathered = std::mem::take(&mut lock(&self.jobs).gathered);
-            let lot = self.complete(gathered).await;
+            let lot = self.session.take_batch(gathered, self.lot.size, self.lot.wait).await;
             let ended = lot.is_empty();
             let mut jobs = lock(&self.jobs);
             jobs.closed |= ended;
@@ -120,21 +120,6 @@ impl Desk {
             }
             tell();
         }
-    }
-
-    async fn complete(&self, mut lot: Vec<Delivery>) -> Vec<Delivery> {
-        if lot.is_empty() {
-            lot = self.session.take(self.lot.size).await;
-        }
-        let until = Instant::now() + self.lot.wait;
-        while !lot.is_empty() && lot.len() < self.lot.size {
-            let more = self.session.take(self.lot.size - lot.len());
-            match timeout_at(until, more).await {
-                Ok(more) if !more.is_empty() => lot.extend(more),
-                _ => break,
-            }
-        }
-        lot
     }
 
     /// Hands out no more; what nobody has fetched goes back.

@@ -33,7 +33,8 @@ impl Default for BatchOptions {
 pub enum BatchOutcome {
     /// All are done, or all have failed of the same cause.
     All(Result<(), HandlerError>),
-    /// One result a job. Jobs for which one is missing have failed.
+    /// One result a job, in their order. Of another length nobody knows whose they are: all have
+    /// failed.
     Each(Vec<Result<(), HandlerError>>),
 }
 
@@ -64,7 +65,7 @@ where
     R: Into<BatchOutcome> + Send + 'static,
 {
     async fn once(&self, session: &Session) -> bool {
-        let deliveries = session.take_batch(self.options.size, self.options.wait).await;
+        let deliveries = session.take_batch(vec![], self.options.size, self.options.wait).await;
         if deliveries.is_empty() {
             return false;
         }
@@ -81,9 +82,9 @@ impl<H> Batches<H> {
         F: Future<Output = R>,
         R: Into<BatchOutcome>,
     {
-        let (mut jobs, mut taken) = (Vec::with_capacity(deliveries.len()), Vec::new());
-        let mut endings = Vec::new();
-        taken.reserve(deliveries.len());
+        let count = deliveries.len();
+        let (mut jobs, mut taken) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut endings = Vec::with_capacity(count);
         for delivery in deliveries {
             match decode(&delivery) {
                 Ok(job) => {
@@ -110,10 +111,11 @@ impl<H> Batches<H> {
 /// An outcome a job.
 fn outcomes(batch: Result<BatchOutcome, Outcome>, jobs: usize) -> Vec<Outcome> {
     match batch {
+        Ok(BatchOutcome::Each(each)) if each.len() == jobs => each.into_iter().map(ended).collect(),
         Ok(BatchOutcome::Each(each)) => {
-            let (given, missing) = (each.len(), "the handler gave no result for this job");
-            let missing = |_| failed(false, false, format!("{missing}: {given} for {jobs} jobs"));
-            each.into_iter().map(ended).chain((given..jobs).map(missing)).take(jobs).collect()
+            let given = each.len();
+            let error = format!("the handler gave {given} results for a batch of {jobs} jobs");
+            same(&failed(false, false, error), jobs)
         }
         Ok(BatchOutcome::All(all)) => same(&ended(all), jobs),
         Err(outcome) => same(&outcome, jobs),
@@ -142,12 +144,12 @@ mod tests {
         let all = |result: Result<(), HandlerError>| Ok(result.into());
         assert_eq!(texts(all(Ok(())), 2), ["done", "done"]);
         assert_eq!(texts(all(Err(HandlerError::new("no"))), 2), ["no false", "no false"]);
-        let each = vec![Ok(()), Err(HandlerError::unrecoverable("never"))];
-        assert_eq!(
-            texts(Ok(each.into()), 3),
-            ["done", "never true", "the handler gave no result for this job: 2 for 3 jobs false"]
-        );
-        assert_eq!(texts(Ok(vec![Ok(()), Ok(())].into()), 1), ["done"], "one too many");
+        let each = || vec![Ok(()), Err(HandlerError::unrecoverable("never"))];
+        assert_eq!(texts(Ok(each().into()), 2), ["done", "never true"]);
+        for jobs in [1, 3] {
+            let odd = format!("the handler gave 2 results for a batch of {jobs} jobs false");
+            assert_eq!(texts(Ok(each().into()), jobs), vec![odd; jobs]);
+        }
         let late = failed(false, false, "timed out".into());
         assert_eq!(texts(Err(late), 2), ["timed out false", "timed out false"]);
     }

@@ -93,7 +93,7 @@ where
             }
             Err(rejected) => (rejected, Duration::ZERO),
         };
-        session.settle(vec![delivery.end(outcome, duration)]);
+        session.settle([delivery.end(outcome, duration)]);
         true
     }
 }

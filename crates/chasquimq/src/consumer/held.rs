@@ -237,12 +237,11 @@ impl Hold {
     }
 
     /// Hands back jobs that have waited for a free slot in vain: another consumer may have one.
-    pub fn hand_back(&self, patience: Duration) -> usize {
-        if self.limits.prefetch.is_some() {
-            return 0;
+    pub fn hand_back(&self, patience: Duration) {
+        if self.limits.prefetch.is_none() {
+            // Dropped, they become endings that release them.
+            drop(self.inbox.give_up(patience, self.depth()));
         }
-        // Dropped, they become endings that release them.
-        self.inbox.give_up(patience, self.depth()).len()
     }
 
     /// Waits until there is room; how much.

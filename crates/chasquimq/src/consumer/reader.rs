@@ -291,10 +291,14 @@ fn reject(parts: Box<Parts>, reason: DlqReason, error: String) -> Ending {
 }
 
 /// Tells that a handler is about to run.
+#[inline]
 pub(super) fn tell_started(shared: &Shared, delivery: &Delivery) {
-    if !shared.metrics.is_heard() {
-        return;
+    if shared.metrics.is_heard() {
+        tell_of_start(shared, delivery);
     }
+}
+
+fn tell_of_start(shared: &Shared, delivery: &Delivery) {
     let (attempt, name) = (delivery.attempt().saturating_add(1), delivery.name());
     let parts = delivery.parts.as_ref();
     let queue_wait_us = parts.and_then(|parts| ready_ms(&parts.entry)).and_then(us_since);

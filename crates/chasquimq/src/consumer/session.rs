@@ -122,10 +122,15 @@ impl Session {
         self.shared.hold.take(max.max(1)).await
     }
 
-    /// Waits for jobs, and after the first for `wait` until there are `max`. None means that the
-    /// session stops.
-    pub async fn take_batch(&self, max: usize, wait: Duration) -> Vec<Delivery> {
-        let mut batch = self.take(max).await;
+    /// Waits for jobs, and after the first for `wait` until there are `max`. `begun` may hold some
+    /// already. None means that the session stops.
+    pub async fn take_batch(
+        &self,
+        begun: Vec<Delivery>,
+        max: usize,
+        wait: Duration,
+    ) -> Vec<Delivery> {
+        let mut batch = if begun.is_empty() { self.take(max).await } else { begun };
         let until = Instant::now() + wait;
         while !batch.is_empty() && batch.len() < max {
             let more = timeout_at(until, self.take(max - batch.len())).await.unwrap_or_default();
@@ -143,7 +148,7 @@ impl Session {
     }
 
     /// Hands over how deliveries ended; they are stored in batches. Never blocks.
-    pub fn settle(&self, endings: Vec<Ending>) {
+    pub fn settle(&self, endings: impl IntoIterator<Item = Ending>) {
         self.shared.hold.settle(endings);
     }
 

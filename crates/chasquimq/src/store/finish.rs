@@ -19,15 +19,21 @@ impl Completion {
 
 impl Store {
     /// running -> done, for entries that are all [plain](Completion::is_plain).
-    pub async fn finish(&self, group: &str, batch: &[&Completion]) -> Result<Vec<Stored>> {
+    pub async fn finish(
+        &self,
+        group: &str,
+        consumer: &str,
+        batch: &[&Completion],
+    ) -> Result<Vec<Stored>> {
         let (ackdel, entries) = (self.capabilities().ackdel(), batch.len());
-        let mut args = Vec::with_capacity(4 + entries * 2);
-        args.extend([group.into(), self.cap(true), flag(ackdel), int(entries as u64)]);
+        let mut args = self.preamble(group, consumer, 5 + entries * 2);
+        args.extend([flag(ackdel), int(entries as u64)]);
         args.extend(batch.iter().map(|entry| bytes(&entry.entry)));
         if self.events.enabled {
             tell(batch, self.events.pack.max(1), &mut args);
         }
-        let keys = [&self.keys().stream, &self.keys().events];
+        let k = self.keys();
+        let keys = [&k.stream, &k.settled, &k.events];
         let reply = self.run(&scripts::FINISH, &keys, args).await;
         if reply.as_ref().is_err_and(|error| ackdel && is_unknown_command(error)) {
             self.capabilities().downgrade();

@@ -199,7 +199,7 @@ impl Store {
         }
     }
 
-    fn preamble(&self, group: &str, consumer: &str, capacity: usize) -> Vec<Arg> {
+    pub(super) fn preamble(&self, group: &str, consumer: &str, capacity: usize) -> Vec<Arg> {
         let mut args = Vec::with_capacity(capacity);
         args.extend([group.into(), consumer.into(), self.cap(true)]);
         args

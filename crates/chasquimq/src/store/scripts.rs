@@ -36,7 +36,7 @@ scripts! {
     LEAVE = "leave";
     CLAIM = "claim";
     RENEW = "renew";
-    FINISH = "finish";
+    FINISH = "finish" after "settling";
     COMPLETE = "complete" after "settling";
     RETRY = "retry" after "settling";
     BURY = "bury" after "settling";

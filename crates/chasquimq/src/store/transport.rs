@@ -370,7 +370,7 @@ impl Link {
         session.task.abort();
         let ended = async {
             while !session.task.is_finished() {
-                tokio::task::yield_now().await;
+                sleep(Duration::from_millis(1)).await;
             }
         };
         if timeout(Duration::from_secs(1), ended).await.is_err() {

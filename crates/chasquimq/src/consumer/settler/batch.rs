@@ -156,7 +156,7 @@ async fn complete(shared: &Shared, moves: &[Completion]) -> Vec<Stored> {
     let (group, consumer) = (shared.group(), shared.consumer());
     let (plain, rest): (Vec<_>, Vec<_>) = moves.iter().partition(|entry| entry.is_plain());
     let (finished, checked) = join!(
-        unless_empty(&plain, shared.store.finish(group, &plain)),
+        unless_empty(&plain, shared.store.finish(group, consumer, &plain)),
         unless_empty(&rest, shared.store.complete(group, consumer, &rest)),
     );
     let mut finished = finished.unwrap_or_else(|error| failed(&plain, &error)).into_iter();

@@ -1,4 +1,4 @@
--- settling: what complete, retry, bury and release share; it stands before each of them.
+-- settling: what finish, complete, retry, bury and release share; it stands before each of them.
 -- KEYS  1 stream, 2 settled, 3 events
 -- ARGV  1 group, 2 consumer, 3 events to keep (0: publish nothing)
 local stream, settled, events = KEYS[1], KEYS[2], KEYS[3]

@@ -38,7 +38,7 @@ async fn out_of_memory_jobs_can_still_be_settled_and_promoted() {
     assert_eq!(verdicts(&queue.bury(&[hopeless(&ids[1], 1, 0)]).await), "y");
     assert_eq!(verdicts(&queue.release(&[unrun(&ids[2], 1, &[0])]).await), "y");
     assert_eq!(verdicts(&queue.complete(&[done(&ids[3], 1, &[0])]).await), "y");
-    let finished = queue.store.finish(GROUP, &[&done(&ids[5], 1, &[0])]).await.unwrap();
+    let finished = queue.store.finish(GROUP, ME, &[&done(&ids[5], 1, &[0])]).await.unwrap();
     assert_eq!(verdicts(&finished), "y");
     assert_eq!(verdicts(&queue.complete(&[done(&ids[4], 3, &[0, 2])]).await), "y");
     assert_eq!(verdicts(&queue.retry(&[failed(&ids[4], 3, 1)]).await), "y");

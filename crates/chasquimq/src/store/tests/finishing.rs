@@ -14,7 +14,7 @@ fn plain(entry: &bytes::Bytes, id: &str) -> Completion {
 async fn finish(queue: &Queue<'_>, batch: &[Completion]) -> Vec<Stored> {
     assert!(batch.iter().all(Completion::is_plain));
     let batch: Vec<_> = batch.iter().collect();
-    queue.store.finish(GROUP, &batch).await.unwrap()
+    queue.store.finish(GROUP, ME, &batch).await.unwrap()
 }
 
 async fn packing(pack: usize) -> Queue<'static> {
@@ -117,7 +117,7 @@ async fn finish_falls_back_when_an_older_server_has_taken_over() {
     let knew = queue.store.capabilities().ackdel();
     queue.store.capabilities().pretend_ackdel();
     let id = queue.deliver(&["a"]).await.remove(0);
-    let first = queue.store.finish(GROUP, &[&plain(&id, "x")]).await;
+    let first = queue.store.finish(GROUP, ME, &[&plain(&id, "x")]).await;
     if !knew {
         first.unwrap_err();
         assert_eq!(verdicts(&finish(&queue, &[plain(&id, "x")]).await), "y");

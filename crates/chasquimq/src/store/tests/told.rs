@@ -41,7 +41,7 @@ async fn each_verb_is_timed_under_its_name() {
     queue.complete(&[done(&ids[0], 1, &[0])]).await;
     queue.retry(&[failed(&ids[1], 1, 0)]).await;
     queue.bury(&[hopeless(&ids[2], 1, 0)]).await;
-    store.finish(GROUP, &[&done(&ids[4], 1, &[0])]).await.unwrap();
+    store.finish(GROUP, ME, &[&done(&ids[4], 1, &[0])]).await.unwrap();
     store.renew(GROUP, ME, &ids[3..]).await.unwrap();
     store.claim(GROUP, ME, lease, 5, &"0-0".into()).await.unwrap();
     queue.release(&[unrun(&ids[3], 1, &[0])]).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::support::{GROUP, Queue, done, failed, hopeless, job, unrun};
+use super::support::{GROUP, ME, Queue, done, failed, hopeless, job, unrun};
 use crate::job::{BackoffKind, BackoffSpec, JobRetryOverride};
 use crate::store::wire::{Item, Record, decode_all, with_due};
 use crate::store::{Active, Due, Replay};
@@ -113,7 +113,7 @@ async fn make_everything_happen(queue: &Queue<'_>) {
     queue.release(&[unrun(&delivered[3], 1, &[0])]).await;
     let dlq_id = store.dead(None, 1).await.unwrap().remove(0).dlq_id;
     store.replay(&[Replay { dlq_id, job: job("job-replay", false) }]).await.unwrap();
-    store.finish(GROUP, &[&done(&delivered[4], 2, &[0, 1])]).await.unwrap();
+    store.finish(GROUP, ME, &[&done(&delivered[4], 2, &[0, 1])]).await.unwrap();
 }
 
 #[tokio::test]
