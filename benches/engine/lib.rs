@@ -18,5 +18,5 @@ pub use bench::{Bench, Options, main};
 pub use machine::Machine;
 pub use meter::{Cost, Meter, resident_mb};
 pub use queue::{
-    Countdown, Worker, consumer_config, epoch_ms, preload, preload_packed, producer, within,
+    Countdown, Worker, consumer_config, drain, epoch_ms, preload, preload_packed, producer, within,
 };

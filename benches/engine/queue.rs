@@ -1,7 +1,7 @@
 //! A queue as the benchmarks use it: a producer, a worker, and a count of what is left.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::Bench;
+use crate::{Bench, Cost, Meter};
 
 const QUEUE: &str = "bench";
 /// Nothing measured here takes longer.
@@ -152,6 +152,26 @@ impl Worker {
         ensure!(report.abandoned == 0, "the worker left jobs behind: {report:?}");
         Ok(())
     }
+}
+
+/// Has a worker, which `start` starts and which hits the countdown once a job, drain the stream; what
+/// that cost, from the first job's start to the last one's end, and the worker, which still runs.
+///
+/// # Errors
+/// When it takes longer than two minutes.
+pub async fn drain(
+    bench: &Bench,
+    jobs: u64,
+    stream: &str,
+    start: impl FnOnce(Arc<Countdown>) -> Worker,
+) -> Result<(Cost, Worker)> {
+    let left = Arc::new(Countdown::new(jobs));
+    let meter = Meter::start(bench).await?;
+    let worker = start(Arc::clone(&left));
+    left.done().await?;
+    worker.drained(bench, stream).await?;
+    let begun = left.begun().context("no job was run")?;
+    Ok((meter.stop(bench, jobs, Some(begun)).await?, worker))
 }
 
 /// Counts down what is left to do.

@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::meter::Cost;
 use crate::stats::median;
 
 /// What one benchmark found out.
@@ -106,6 +107,13 @@ impl Report {
         );
         cell.rounds.push(value);
         cell.median = median(&cell.rounds);
+    }
+
+    /// Adds what the jobs of a round cost.
+    pub fn record_cost(&mut self, row: &str, cost: Cost) {
+        self.record(row, "jobs/s", cost.jobs_per_second());
+        self.record(row, "server µs/job", cost.server_us);
+        self.record(row, "client µs/job", cost.client_us);
     }
 
     /// The median of a row's value; 0 when it was not measured.

@@ -1,11 +1,12 @@
 //! How fast a worker drains preloaded jobs, beside the ceiling of the same entries.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use chasquimq::{ConsumerConfig, EventsConfig};
 use chasquimq_benches::raw::RawClient;
 use chasquimq_benches::report::{Target, say};
 use chasquimq_benches::{
-    Bench, Cost, Countdown, Meter, Worker, consumer_config, main as run, preload, resident_mb,
+    Bench, Cost, Countdown, Meter, Worker, consumer_config, drain, main as run, preload,
+    resident_mb,
 };
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ async fn raw(bench: &mut Bench, jobs: u64) -> Result<Cost> {
     let meter = Meter::start(bench).await?;
     client.drain(&stream, jobs, READ)?;
     let cost = meter.stop(bench, jobs, None).await?;
-    record(bench, RAW, cost);
+    bench.report.record_cost(RAW, cost);
     Ok(cost)
 }
 
@@ -66,18 +67,14 @@ async fn engine(bench: &mut Bench, jobs: u64, row: &str) -> Result<Cost> {
         events: EventsConfig { enabled: row == EVENTS_ON, ..EventsConfig::default() },
         ..consumer_config()
     };
-    let left = Arc::new(Countdown::new(jobs));
-    let counting = Arc::clone(&left);
-    let meter = Meter::start(bench).await?;
-    let worker = Worker::start(bench, config, move |_job| {
-        counting.hit();
-        async { Ok(()) }
-    });
-    left.done().await?;
-    worker.drained(bench, &stream).await?;
-    let begun = left.begun().context("no job was run")?;
-    let cost = meter.stop(bench, jobs, Some(begun)).await?;
-    record(bench, row, cost);
+    let start = |left: Arc<Countdown>| {
+        Worker::start(bench, config, move |_job| {
+            left.hit();
+            async { Ok(()) }
+        })
+    };
+    let (cost, worker) = drain(bench, jobs, &stream, start).await?;
+    bench.report.record_cost(row, cost);
     for (unit, command) in [("jobs/read", "xreadgroup"), ("jobs/settlement", "evalsha")] {
         bench.report.record(row, unit, jobs as f64 / bench.calls(command).await?.max(1.0));
     }
@@ -85,10 +82,4 @@ async fn engine(bench: &mut Bench, jobs: u64, row: &str) -> Result<Cost> {
     bench.report.record(row, "server bytes/queued job", bytes);
     worker.finish().await?;
     Ok(cost)
-}
-
-fn record(bench: &mut Bench, row: &str, cost: Cost) {
-    bench.report.record(row, "jobs/s", cost.jobs_per_second());
-    bench.report.record(row, "server µs/job", cost.server_us);
-    bench.report.record(row, "client µs/job", cost.client_us);
 }

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use chasquimq::ConsumerConfig;
 use chasquimq_benches::report::say;
 use chasquimq_benches::sinks::Renewals;
 use chasquimq_benches::{
-    Bench, Cost, Countdown, Meter, Worker, consumer_config, main as run, preload,
+    Bench, Cost, Countdown, Worker, consumer_config, drain, main as run, preload,
 };
 use tokio::time::sleep;
 
@@ -31,8 +31,8 @@ fn main() -> Result<()> {
 async fn measure(mut bench: Bench) -> Result<Bench> {
     let jobs = bench.jobs(20_000, 200_000);
     for round in 1..=bench.rounds(5) {
-        let (none, _) = drain(&mut bench, jobs, NONE, Duration::from_hours(1)).await?;
-        let (each, renewals) = drain(&mut bench, jobs, EACH, SHORTEST).await?;
+        let (none, _) = measured(&mut bench, jobs, NONE, Duration::from_hours(1)).await?;
+        let (each, renewals) = measured(&mut bench, jobs, EACH, SHORTEST).await?;
         ensure!(renewals > 0.0, "no lease was renewed: there are too few jobs");
         let lost = (1.0 - each.jobs_per_second() / none.jobs_per_second()) * 100.0;
         let cpu = (each.client_us + each.server_us) / (none.client_us + none.server_us);
@@ -46,7 +46,7 @@ async fn measure(mut bench: Bench) -> Result<Bench> {
 }
 
 /// Drains; the cost, and renewals a job.
-async fn drain(bench: &mut Bench, jobs: u64, row: &str, lease: Duration) -> Result<(Cost, f64)> {
+async fn measured(bench: &mut Bench, jobs: u64, row: &str, lease: Duration) -> Result<(Cost, f64)> {
     let (stream, _) = preload(bench, jobs).await?;
     let renewals = Arc::new(Renewals::default());
     let config = ConsumerConfig {
@@ -55,25 +55,19 @@ async fn drain(bench: &mut Bench, jobs: u64, row: &str, lease: Duration) -> Resu
         metrics: renewals.clone(),
         ..consumer_config()
     };
-    let left = Arc::new(Countdown::new(jobs));
-    let counting = Arc::clone(&left);
-    let meter = Meter::start(bench).await?;
-    let worker = Worker::start(bench, config, move |_job| {
-        let counting = Arc::clone(&counting);
-        async move {
-            sleep(HANDLER).await;
-            counting.hit();
-            Ok(())
-        }
-    });
-    left.done().await?;
-    worker.drained(bench, &stream).await?;
-    let begun = left.begun().context("no job was run")?;
-    let cost = meter.stop(bench, jobs, Some(begun)).await?;
+    let start = |left: Arc<Countdown>| {
+        Worker::start(bench, config, move |_job| {
+            let left = Arc::clone(&left);
+            async move {
+                sleep(HANDLER).await;
+                left.hit();
+                Ok(())
+            }
+        })
+    };
+    let (cost, worker) = drain(bench, jobs, &stream, start).await?;
     worker.finish().await?;
-    bench.report.record(row, "jobs/s", cost.jobs_per_second());
-    bench.report.record(row, "server µs/job", cost.server_us);
-    bench.report.record(row, "client µs/job", cost.client_us);
+    bench.report.record_cost(row, cost);
     let renewals = renewals.total() as f64 / jobs as f64;
     bench.report.record(row, "renewals/job", renewals);
     Ok((cost, renewals))

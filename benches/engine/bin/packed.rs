@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use chasquimq::{BatchOptions, Consumer, ConsumerConfig, EventsConfig, HandlerError, Job};
 use chasquimq_benches::raw::RawClient;
 use chasquimq_benches::report::{Target, say};
 use chasquimq_benches::{
-    Bench, Cost, Countdown, Meter, Worker, consumer_config, main as run, preload_packed,
+    Bench, Cost, Countdown, Meter, Worker, consumer_config, drain, main as run, preload_packed,
     resident_mb,
 };
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,7 @@ async fn raw(bench: &mut Bench, jobs: u64, row: &str, pack: usize) -> Result<()>
     let meter = Meter::start(bench).await?;
     client.drain(&stream, jobs.div_ceil(pack as u64), 64)?;
     let cost = meter.stop(bench, jobs, None).await?;
-    record(bench, row, cost);
+    bench.report.record_cost(row, cost);
     Ok(())
 }
 
@@ -72,14 +72,9 @@ async fn engine(bench: &mut Bench, jobs: u64, way: &Way) -> Result<Cost> {
     let (stream, bytes) = preload_packed(bench, jobs, way.pack).await?;
     let events = EventsConfig { enabled: way.events, ..EventsConfig::default() };
     let config = ConsumerConfig { events, ..consumer_config() };
-    let left = Arc::new(Countdown::new(jobs));
-    let meter = Meter::start(bench).await?;
-    let worker = start(bench, config, way.batch, Arc::clone(&left));
-    left.done().await?;
-    worker.drained(bench, &stream).await?;
-    let begun = left.begun().context("no job was run")?;
-    let cost = meter.stop(bench, jobs, Some(begun)).await?;
-    record(bench, way.row, cost);
+    let (cost, worker) =
+        drain(bench, jobs, &stream, |left| start(bench, config, way.batch, left)).await?;
+    bench.report.record_cost(way.row, cost);
     bench.report.record(way.row, "RSS MB", resident_mb());
     bench.report.record(way.row, "server bytes/queued job", bytes);
     worker.finish().await?;
@@ -102,12 +97,6 @@ fn start(bench: &Bench, config: ConsumerConfig, batch: usize, left: Arc<Countdow
     };
     let task = tokio::spawn(consumer.run_batches(options, handler, stop.clone()));
     Worker::running(task, stop)
-}
-
-fn record(bench: &mut Bench, row: &str, cost: Cost) {
-    bench.report.record(row, "jobs/s", cost.jobs_per_second());
-    bench.report.record(row, "server µs/job", cost.server_us);
-    bench.report.record(row, "client µs/job", cost.client_us);
 }
 
 #[global_allocator]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use chasquimq_benches::report::{Target, say};
 use chasquimq_benches::{
-    Bench, Countdown, Meter, Worker, consumer_config, main as run, preload, producer,
+    Bench, Countdown, Meter, Worker, consumer_config, drain, main as run, preload, producer,
 };
 
 const ADD: &str = "add server µs/job";
@@ -53,17 +53,13 @@ async fn size(bench: &mut Bench, jobs: u64) -> Result<()> {
         filled
     };
     let stream = producer(bench).await?.stream_key();
-    let left = Arc::new(Countdown::new(jobs));
-    let counting = Arc::clone(&left);
-    let meter = Meter::start(bench).await?;
-    let worker = Worker::start(bench, consumer_config(), move |_job| {
-        counting.hit();
-        async { Ok(()) }
-    });
-    left.done().await?;
-    worker.drained(bench, &stream).await?;
-    let begun = left.begun().context("no job was run")?;
-    let cost = meter.stop(bench, jobs, Some(begun)).await?;
+    let start = |left: Arc<Countdown>| {
+        Worker::start(bench, consumer_config(), move |_job| {
+            left.hit();
+            async { Ok(()) }
+        })
+    };
+    let (cost, worker) = drain(bench, jobs, &stream, start).await?;
     bench.report.record(&row, DRAIN, cost.server_us);
     bench.report.record(&row, "drain client µs/job", cost.client_us);
     bench.report.record(&row, "drain jobs/s", cost.jobs_per_second());
