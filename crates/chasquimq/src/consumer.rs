@@ -80,8 +80,8 @@ impl<T: DeserializeOwned + Send + 'static> Consumer<T> {
         if options.size == 0 {
             return Err(Error::config("a batch of 0 jobs can hold none: its size is at least 1"));
         }
-        let limit = self.config.job_timeout;
-        self.work(Batches { handler, options, limit }, options.size, shutdown).await
+        let batches = Batches::new(handler, options, self.config.job_timeout);
+        self.work(batches, options.size, shutdown).await
     }
 
     /// Works in `concurrency` slots, each of which may hold so many jobs.

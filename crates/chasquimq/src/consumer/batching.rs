@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
 
 use super::dispatcher::{Work, decode, ended, failed, within};
 use super::held::Delivery;
@@ -52,9 +53,17 @@ impl From<Vec<Result<(), HandlerError>>> for BatchOutcome {
 
 /// Calls the handler with batches, one after the other.
 pub(super) struct Batches<H> {
-    pub handler: H,
-    pub options: BatchOptions,
-    pub limit: Option<Duration>,
+    handler: H,
+    options: BatchOptions,
+    limit: Option<Duration>,
+    /// Held by the slot that gathers: several would divide the jobs, and none would get a full batch.
+    gathering: Mutex<()>,
+}
+
+impl<H> Batches<H> {
+    pub fn new(handler: H, options: BatchOptions, limit: Option<Duration>) -> Self {
+        Self { handler, options, limit, gathering: Mutex::new(()) }
+    }
 }
 
 impl<T, H, F, R> Work<T> for Batches<H>
@@ -65,7 +74,10 @@ where
     R: Into<BatchOutcome> + Send + 'static,
 {
     async fn once(&self, session: &Session) -> bool {
-        let deliveries = session.take_batch(vec![], self.options.size, self.options.wait).await;
+        let BatchOptions { size, wait } = self.options;
+        let gathering = self.gathering.lock().await;
+        let deliveries = session.take_batch(vec![], size, wait).await;
+        drop(gathering);
         if deliveries.is_empty() {
             return false;
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chasquimq::{Consumer, ConsumerConfig, HandlerError, Job, Producer, ProducerConfig, Report};
-use chasquimq_testkit::{ChaosProxy, Server, eventually};
+use chasquimq_testkit::{ChaosProxy, Reply, Server, eventually};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -122,14 +122,13 @@ pub fn key(queue: &str, suffix: &str) -> String {
     format!("{{chasqui:{queue}}}:{suffix}")
 }
 
-/// Waits until the stream and the delayed set of the queue are empty.
+/// Waits until the stream and the delayed set of the queue are empty, both at one moment: a job can
+/// move from one to the other between two looks.
 pub async fn drained(server: &Server, queue: &str) {
-    let (stream, delayed) =
-        (format!("{{chasqui:{queue}}}:stream"), format!("{{chasqui:{queue}}}:delayed"));
+    let both = "return redis.call('XLEN', KEYS[1]) + redis.call('ZCARD', KEYS[2])";
+    let (stream, delayed) = (key(queue, "stream"), key(queue, "delayed"));
     eventually("an empty queue", Duration::from_secs(20), || async {
-        server.command(&["XLEN", &stream]).await.int()
-            + server.command(&["ZCARD", &delayed]).await.int()
-            == 0
+        server.command(&["EVAL", both, "2", &stream, &delayed]).await == Reply::Int(0)
     })
     .await;
 }
