@@ -73,7 +73,7 @@ async fn a_session_tells_whether_it_lives_claims_and_how_much_there_is() {
     // Full, and then with room, but without a server: it lives, and claims nothing.
     proxy.refuse(true);
     proxy.cut();
-    session.settle(taken.into_iter().map(|d| d.end(Outcome::Done, Duration::ZERO)).collect());
+    session.settle(taken.into_iter().map(|d| d.end(Outcome::Done, Duration::ZERO)));
     becomes(address, "/readyz", 503).await;
     assert_eq!(
         asks(address, "/readyz").await.1,
