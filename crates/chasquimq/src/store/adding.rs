@@ -1,11 +1,15 @@
 //! Adding: jobs to the stream, one or several an entry, and to the delayed ones.
 
 use bytes::BytesMut;
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::packing::{column, is_line};
 use super::transport::{Arg, Reply, bytes, int};
 use super::{CHUNK, Due, NewJob, Store, flag, flags, scripts};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Scripts of one bulk add that are on their way at once: the server runs one while the next is written.
+const SENT_AHEAD: usize = 4;
 
 /// The most bytes that several jobs share an entry for.
 const FULL: usize = 256 * 1024;
@@ -22,23 +26,32 @@ impl Store {
             return self.call(scripts::ADD.name, "XADD", args).await.map(|_| vec![true]);
         }
         let entries: Vec<_> = entries(jobs, pack, verbose).collect();
-        let mut added = Vec::with_capacity(jobs.len());
-        for chunk in entries.chunks(CHUNK) {
-            let mut args = Vec::with_capacity(2 + chunk.len() * 5);
-            args.extend([int(max_queue_len), self.cap(verbose)]);
-            for jobs in chunk {
-                args.extend(entry(jobs));
-                if verbose {
-                    args.extend(told(jobs));
-                }
+        // Where the queue is bounded, none of a later script may get the room that an earlier lacked.
+        let ahead = if max_queue_len == 0 { SENT_AHEAD } else { 1 };
+        let scripts = entries.chunks(CHUNK).map(|chunk| self.append(chunk, max_queue_len, verbose));
+        let added: Vec<Vec<bool>> = stream::iter(scripts).buffered(ahead).try_collect().await?;
+        Ok(added.concat())
+    }
+
+    /// Appends the entries of one script.
+    async fn append(
+        &self,
+        entries: &[&[NewJob]],
+        max_queue_len: u64,
+        verbose: bool,
+    ) -> Result<Vec<bool>> {
+        let mut args = Vec::with_capacity(2 + entries.len() * 5);
+        args.extend([int(max_queue_len), self.cap(verbose)]);
+        for jobs in entries {
+            args.extend(entry(jobs));
+            if verbose {
+                args.extend(told(jobs));
             }
-            let keys = [&self.keys().stream, &self.keys().unique, &self.keys().events];
-            let reply = self.run(&scripts::ADD, &keys, args).await?;
-            let new = accepted(&reply, max_queue_len)?;
-            let each = chunk.iter().zip(new).flat_map(|(jobs, new)| jobs.iter().map(move |_| new));
-            added.extend(each);
         }
-        Ok(added)
+        let keys = [&self.keys().stream, &self.keys().unique, &self.keys().events];
+        let reply = self.run(&scripts::ADD, &keys, args).await?;
+        let new = accepted(&reply, max_queue_len)?;
+        Ok(entries.iter().zip(new).flat_map(|(jobs, new)| jobs.iter().map(move |_| new)).collect())
     }
 
     /// Stores delayed jobs; per job whether it is new. All or none for up to 500.
