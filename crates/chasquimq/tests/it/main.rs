@@ -7,6 +7,7 @@ mod support;
 
 mod batching;
 mod bounds;
+mod cluster;
 mod crash;
 mod delayed;
 mod delivery;
@@ -16,7 +17,9 @@ mod example;
 mod faults;
 mod lead;
 mod leases;
+mod load;
 mod packed;
+mod sentinel;
 mod shutdown;
 mod sinks;
 mod told;
