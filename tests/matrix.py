@@ -1,8 +1,9 @@
 """Runs the tests on the servers of the matrix and tells what passed where. Started by tests/run.
 
-The first server runs every test, the engine's a second time as a cluster of one node. The others run what depends on the server: the engine's Rust tests, and the
-Python tests that are not marked ``any_server``. Nothing is rebuilt in between: the server is chosen by
-environment variables. The log of a suite that fails is printed, all are kept in .cache/logs.
+The first server runs every test, and the engine's a second time as a cluster of one node. The others run
+what depends on the server: the engine's Rust tests, and the Python tests that are not marked ``any_server``.
+Nothing is rebuilt in between: the server is chosen by environment variables. The log of a suite that fails is
+printed, all are kept in .cache/logs.
 """
 
 import argparse

@@ -39,7 +39,7 @@ impl Cluster {
 
     /// `redis-cluster://…` with every node's address.
     pub fn url(&self) -> String {
-        let (first, others) = self.nodes.split_first().expect("a cluster has nodes");
+        let (first, others) = (&self.nodes[0], &self.nodes[1..]);
         let others = others.iter().map(|node| format!("node=127.0.0.1:{}", node.port()));
         format!("{}?{}", first.url(), others.collect::<Vec<_>>().join("&"))
     }

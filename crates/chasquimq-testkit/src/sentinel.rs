@@ -37,7 +37,7 @@ impl Sentinels {
 
     /// `redis-sentinel://…` with every Sentinel's address.
     pub fn url(&self) -> String {
-        let (first, others) = self.sentinels.split_first().expect("there are Sentinels");
+        let (first, others) = (&self.sentinels[0], &self.sentinels[1..]);
         let others = others.iter().map(|other| format!("&node=127.0.0.1:{}", other.port()));
         let others: String = others.collect();
         format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName={NAME}{others}", first.port())

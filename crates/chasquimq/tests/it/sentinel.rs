@@ -1,20 +1,20 @@
 //! A primary that Sentinels watch is killed, and then its successor stopped: nothing is lost.
 
-use chasquimq_testkit::Sentinels;
+use chasquimq_testkit::{Sentinels, Server};
 
 use crate::load::Load;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_is_killed_loses_nothing() {
-    survives(|primary| primary.kill9()).await;
+    survives(Server::kill9).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_falls_silent_loses_nothing() {
-    survives(|primary| primary.stop_signal()).await;
+    survives(Server::stop_signal).await;
 }
 
-async fn survives(trouble: impl Fn(&chasquimq_testkit::Server)) {
+async fn survives(trouble: impl Fn(&Server)) {
     let sentinels = Sentinels::start().await;
     let load = Load::connect(&sentinels.url(), "q").await;
     let story = async {

@@ -42,7 +42,7 @@ pub struct Places {
 
 enum Source {
     Fixed(Address),
-    Sentinel { service: String, builder: Builder },
+    Sentinel { service: String, builder: Box<Builder> },
     Cluster,
 }
 
@@ -58,7 +58,7 @@ impl Places {
                     (config.credential_provider, config.database) = (None, None);
                     config.version = RespVersion::RESP2;
                 });
-                (Source::Sentinel { service: service_name, builder: asking }, hosts)
+                (Source::Sentinel { service: service_name, builder: Box::new(asking) }, hosts)
             }
             ServerConfig::Clustered { hosts, .. } => {
                 builder.with_config(|config| config.database = None);
@@ -102,7 +102,7 @@ impl Places {
     async fn ask(&self, server: &Server, slot: u16) -> Result<Address> {
         let (command, args, builder) = match &self.source {
             Source::Sentinel { service, builder } => {
-                ("SENTINEL", vec!["GET-MASTER-ADDR-BY-NAME", service], builder)
+                ("SENTINEL", vec!["GET-MASTER-ADDR-BY-NAME", service], &**builder)
             }
             _ => ("CLUSTER", vec!["SLOTS"], &self.builder),
         };
