@@ -14,6 +14,7 @@ mod dlq;
 mod events;
 mod example;
 mod faults;
+mod janitor;
 mod lead;
 mod leases;
 mod packed;
