@@ -1,7 +1,7 @@
 //! Adding: jobs to the stream, one or several an entry, and to the delayed ones.
 
 use bytes::BytesMut;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{FuturesOrdered, TryStreamExt};
 
 use super::packing::{column, is_line};
 use super::transport::{Arg, Reply, bytes, int};
@@ -28,9 +28,17 @@ impl Store {
         let entries: Vec<_> = entries(jobs, pack, verbose).collect();
         // Where the queue is bounded, none of a later script may get the room that an earlier lacked.
         let ahead = if max_queue_len == 0 { SENT_AHEAD } else { 1 };
-        let scripts = entries.chunks(CHUNK).map(|chunk| self.append(chunk, max_queue_len, verbose));
-        let added: Vec<Vec<bool>> = stream::iter(scripts).buffered(ahead).try_collect().await?;
-        Ok(added.concat())
+        let (mut under_way, mut added) = (FuturesOrdered::new(), Vec::with_capacity(jobs.len()));
+        for chunk in entries.chunks(CHUNK) {
+            if under_way.len() == ahead {
+                added.extend(under_way.try_next().await?.unwrap_or_default());
+            }
+            under_way.push_back(self.append(chunk, max_queue_len, verbose));
+        }
+        while let Some(new) = under_way.try_next().await? {
+            added.extend(new);
+        }
+        Ok(added)
     }
 
     /// Appends the entries of one script.
