@@ -30,6 +30,7 @@ mod tests;
 mod times;
 
 use history::History;
+pub use remains::memory_limit;
 
 /// What the checker must know of a run beside its logs.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +111,9 @@ pub fn judge(lines: Vec<Line>, rules: &Rules) -> Verdict {
     keys::check(&history, &mut verdict);
     times::check(&history, &mut verdict);
     remains::check(&history, &mut verdict);
+    if verdict.figures.jobs == 0 {
+        verdict.broken("run", "no job was accepted: nothing has been shown");
+    }
     verdict
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{sleep, timeout};
 
 /// How often what needs a connection is tried again at the start of a process.
@@ -17,13 +17,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A child process. It ends when this is dropped or its parent dies.
 pub struct Process {
     child: Child,
+    /// What tells the child that its parent lives. Waiting for a child would close it.
+    _lifeline: Option<ChildStdin>,
 }
 
 impl Process {
     /// Starts this program with these arguments; what it says goes to a file.
     pub fn start<S: AsRef<std::ffi::OsStr>>(args: &[S], says: &Path) -> Result<Self> {
         let says = File::options().create(true).append(true).open(says)?;
-        let child = Command::new(std::env::current_exe()?)
+        let mut child = Command::new(std::env::current_exe()?)
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -31,7 +33,8 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .context("starting a process")?;
-        Ok(Self { child })
+        let _lifeline = child.stdin.take();
+        Ok(Self { child, _lifeline })
     }
 
     /// How it has ended, if it has.

@@ -92,7 +92,7 @@ fn markdown(rows: &[Row]) -> String {
 
 const INTRODUCTION: &str = "\
 Three workers and two producers, each a process of its own behind a proxy of its own, on one server. The
-lease is 2 s. Of the jobs 10% fail once, 1% fail always, 5% are delayed, 5% share ids. Harm is done by a
+lease is 1.5 s. Of the jobs 10% fail once, 1% fail always, 5% are delayed, 5% share ids. Harm is done by a
 plan that the seed decides: connections cut, stalled for 2 s, half closed, dribbling one byte a
 millisecond, or closed in place of a reply; workers killed with `kill -9`; `SCRIPT FLUSH` every 15 s and
 `CLIENT KILL TYPE normal` every 20 s. In other runs the server itself is killed every 20 s. Every process

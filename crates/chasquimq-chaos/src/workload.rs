@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 /// How long a silent worker keeps its jobs.
-pub const LEASE: Duration = Duration::from_secs(2);
+pub const LEASE: Duration = Duration::from_millis(1500);
 /// Runs a job may have.
 pub const MAX_ATTEMPTS: u32 = 3;
 /// Jobs a worker runs at once.
@@ -77,9 +77,9 @@ pub fn order(rng: &mut StdRng, n: u64, elapsed: Duration) -> Order {
         _ => Kind::Plain,
     };
     let work_ms = match rng.random_range(0..100) {
-        0..70 => 0,
-        70..95 => rng.random_range(2..15),
-        _ => rng.random_range(30..80),
+        0..40 => 0,
+        40..80 => rng.random_range(5..60),
+        _ => rng.random_range(50..300),
     };
     let delay = match kind {
         Kind::Delayed => Duration::from_millis(rng.random_range(50..3000)),

@@ -24,7 +24,7 @@ pub fn check(history: &History, verdict: &mut Verdict) {
         verdict.broken("I10", format!("{consumers} consumers in the group, {living} workers live"));
     }
     let (before, after) = (state.memory_before, state.memory_after);
-    if after > before + before / 50 + SERVER_SLACK {
+    if after > memory_limit(before) {
         verdict.broken("I10", format!("the server used {before} bytes before and {after} after"));
     }
     for misdeed in &state.misdeeds {
@@ -33,6 +33,11 @@ pub fn check(history: &History, verdict: &mut Verdict) {
     for (worker, samples) in &history.samples {
         flat(worker, samples, verdict);
     }
+}
+
+/// What a server may use at the end.
+pub fn memory_limit(before: u64) -> u64 {
+    before + before / 50 + SERVER_SLACK
 }
 
 fn flat(worker: &str, samples: &[Sample], verdict: &mut Verdict) {

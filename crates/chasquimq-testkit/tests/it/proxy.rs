@@ -82,13 +82,15 @@ async fn refuses_newcomers_until_told_otherwise() {
 #[tokio::test]
 async fn a_lost_reply_leaves_the_command_done_and_the_connection_cut() {
     let (server, proxy, mut client) = connected().await;
+    client.write_all(INCR).await.unwrap();
+    assert_eq!(reply(&mut client).await, ":1\r\n");
     proxy.lose_replies();
     client.write_all(INCR).await.unwrap();
     assert_eq!(reply(&mut client).await, "");
-    assert_eq!(server.command(&["GET", "n"]).await.int(), 1);
+    assert_eq!(server.command(&["GET", "n"]).await.int(), 2);
     let mut next = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
     next.write_all(INCR).await.unwrap();
-    assert_eq!(reply(&mut next).await, ":2\r\n");
+    assert_eq!(reply(&mut next).await, ":3\r\n");
 }
 
 #[tokio::test]
