@@ -25,6 +25,7 @@ use fred::prelude::Builder;
 use fred::types::config::{Options, Server};
 use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Resp3Frame, Value};
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use dial::prepare;
@@ -148,16 +149,18 @@ pub struct Link {
     deadline: Duration,
 }
 
-/// A client and the task that drives it, which ends with it.
+/// A client and the tasks that drive it, which end with it.
 struct Session {
     client: Client,
     task: ConnectHandle,
+    pulse: JoinHandle<()>,
 }
 
 impl Session {
     fn open(client: Client) -> Self {
         let task = client.connect();
-        Self { client, task }
+        let pulse = tokio::spawn(pulse(client.perf_config().default_command_timeout / 2));
+        Self { client, task, pulse }
     }
 
     /// Connects; the first failure counts.
@@ -179,6 +182,15 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.task.abort();
+        self.pulse.abort();
+    }
+}
+
+/// Keeps a timer that ends before any command's does: the runtime wakes its driver, by a system
+/// call, for each timer that is the earliest of all.
+async fn pulse(period: Duration) {
+    loop {
+        sleep(period.max(SHORTEST)).await;
     }
 }
 
