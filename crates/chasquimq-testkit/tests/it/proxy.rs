@@ -118,7 +118,7 @@ async fn a_dribble_takes_a_millisecond_a_byte_and_loses_nothing() {
     assert_eq!(&answer, b":1\r\n");
     assert!(begun.elapsed() >= Duration::from_millis(INCR.len() as u64), "{:?}", begun.elapsed());
     proxy.dribble(false);
-    let expected: String = (2..=20).map(|n| format!(":{n}\r\n")).collect();
+    let expected = (2..=20).fold(String::new(), |text, n| text + &format!(":{n}\r\n"));
     let mut rest = vec![0; expected.len()];
     timeout(SOON, client.read_exact(&mut rest)).await.unwrap().unwrap();
     assert_eq!(String::from_utf8_lossy(&rest), expected);
