@@ -15,6 +15,7 @@ mod dlq;
 mod events;
 mod example;
 mod faults;
+mod janitor;
 mod lead;
 mod leases;
 mod load;
