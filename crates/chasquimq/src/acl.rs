@@ -95,6 +95,7 @@ const RIGHTS: &[Right] = &[
     right(W, "zrangebyscore", "K 0 0"),
     right(W, "zremrangebyrank", "K 0 0"),
     right(WO, "xrange", "K - + COUNT 1"),
+    right(W, "xinfo|consumers", "K g"),
     right(WO, "xinfo|groups", "K"),
     right(WO, "exists", "K"),
     right(WO, "get", "K"),

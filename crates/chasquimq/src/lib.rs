@@ -13,9 +13,11 @@ pub mod doctor;
 pub mod error;
 pub mod events;
 mod inspect;
+mod janitor;
 pub mod job;
 pub mod lifecycle;
 pub mod metrics;
+mod msgpack;
 pub mod producer;
 pub mod promoter;
 mod retry;
@@ -39,6 +41,7 @@ pub use metrics::{
 };
 pub use producer::{Delay, Producer, RawJob};
 pub use promoter::Promoter;
+pub use store::redact;
 pub use version::ServerVersion;
 
 /// Makes now what a process otherwise makes once, at its first use. For programs that fork: a child

@@ -44,4 +44,5 @@ scripts! {
     CANCEL = "cancel" after "record";
     REPLAY = "replay";
     INSPECT = "inspect";
+    JANITOR = "janitor";
 }

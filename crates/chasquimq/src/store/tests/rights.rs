@@ -36,7 +36,7 @@ fn roles_of(script: &str) -> &'static [Role] {
         "add" | "schedule" | "cancel" | "record" => &[Role::Producer],
         "inspect" => &[Role::Worker, Role::Observer],
         "promote" | "unlock" | "enter" | "leave" | "claim" | "renew" | "settling" | "finish"
-        | "complete" | "retry" | "bury" | "release" => &[Role::Worker],
+        | "complete" | "janitor" | "retry" | "bury" | "release" => &[Role::Worker],
         // It takes both.
         "replay" => &[],
         _ => panic!("say here who runs {script}.lua, and in acl.rs what that takes"),
