@@ -23,4 +23,5 @@ mod packed;
 mod sentinel;
 mod shutdown;
 mod sinks;
+mod tls;
 mod told;
