@@ -1,7 +1,7 @@
 """Runs the tests on the servers of the matrix and tells what passed where. Started by tests/run.
 
-The first server runs every test. The others run what depends on the server: the engine's Rust tests, and the
-Python tests that are not marked ``any_server``. Nothing is rebuilt in between: the server is chosen by
+The first server runs every test. The others run what depends on the server: the Rust tests of the engine and the
+chaos run, and the Python tests that are not marked ``any_server``. Nothing is rebuilt in between: the server is chosen by
 environment variables. The log of a suite that fails is printed, all are kept in .cache/logs.
 """
 
@@ -23,7 +23,7 @@ from support.kinds import PREFERRED, REPOSITORY, ServerKind, all_servers
 
 CACHE = Path(os.environ.get("CHASQUIMQ_CACHE", REPOSITORY / ".cache"))
 LOGS = REPOSITORY / ".cache" / "logs"
-ENGINE = REPOSITORY / "crates" / "chasquimq"
+ON_ALL_SERVERS = [REPOSITORY / "crates" / name for name in ("chasquimq", "chasquimq-chaos")]
 CARGO_TEST = ["cargo", "test", "--workspace"]
 
 BUILD_SECONDS = 2400
@@ -199,11 +199,11 @@ def run_matrix(wanted: Sequence[str], quick: bool) -> Outcome:
     fetch(quick)
     kinds = choose(wanted, quick)
     binaries = build()
-    engine = [binary for binary in binaries if binary.package == ENGINE]
+    on_all = [binary for binary in binaries if binary.package in ON_ALL_SERVERS]
     total, rows = Outcome(), [("server", "version", "rust", "python")]
     for kind in kinds:
         first = kind is kinds[0]
-        cells = (rust(kind, binaries if first else engine, first), python(kind, first))
+        cells = (rust(kind, binaries if first else on_all, first), python(kind, first))
         total = total + cells[0] + cells[1]
         rows.append((kind.name, kind.version(), str(cells[0]), str(cells[1])))
     print()

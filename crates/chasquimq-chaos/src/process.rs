@@ -33,8 +33,8 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .context("starting a process")?;
-        let _lifeline = child.stdin.take();
-        Ok(Self { child, _lifeline })
+        let lifeline = child.stdin.take();
+        Ok(Self { child, _lifeline: lifeline })
     }
 
     /// How it has ended, if it has.

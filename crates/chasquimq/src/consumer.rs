@@ -16,6 +16,7 @@ mod dispatcher;
 mod held;
 mod inbox;
 mod leases;
+mod missed;
 mod pace;
 mod reader;
 mod session;

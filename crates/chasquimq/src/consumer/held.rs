@@ -192,6 +192,8 @@ pub(crate) struct Limits {
     pub most_ahead: usize,
     /// Endings that may wait for the store.
     pub most_unsettled: usize,
+    /// How long entries are held without a word of the server.
+    pub lease: Duration,
 }
 
 impl Hold {
@@ -300,15 +302,15 @@ impl Hold {
     }
 
     /// Whether the local clock says that nobody else can have claimed the entry.
-    pub fn is_fresh(&self, entry: &Entry, lease: Duration) -> bool {
-        !entry.is_lost() && self.age_ms(entry) * 2 < lease.as_millis()
+    pub fn is_fresh(&self, entry: &Entry) -> bool {
+        !entry.is_lost() && self.age_ms(entry) * 2 < self.limits.lease.as_millis()
     }
 
     /// Whether another consumer can have claimed the entry by now. The local clock has run since
     /// before the server's: an entry that is younger and yet not this consumer's has been settled,
     /// by a settlement whose reply was lost.
-    pub fn may_be_lost(&self, entry: &Entry, lease: Duration) -> bool {
-        self.age_ms(entry) >= lease.as_millis()
+    pub fn may_be_lost(&self, entry: &Entry) -> bool {
+        self.age_ms(entry) >= self.limits.lease.as_millis()
     }
 
     fn age_ms(&self, entry: &Entry) -> u128 {
@@ -359,12 +361,36 @@ impl Hold {
 
     /// Waits for deliveries; at most `max`, none when the inbox is closed.
     pub async fn take(&self, max: usize) -> Vec<Delivery> {
-        self.inbox.take(max).await
+        loop {
+            let mut taken = self.inbox.take(max).await;
+            let is_closed = taken.is_empty();
+            taken.retain(|delivery| self.may_start(delivery));
+            if is_closed || !taken.is_empty() {
+                return taken;
+            }
+        }
     }
 
     /// Waits for one delivery; `None` when the inbox is closed.
     pub async fn take_one(&self) -> Option<Delivery> {
-        self.inbox.take_one().await
+        loop {
+            let delivery = self.inbox.take_one().await?;
+            if self.may_start(&delivery) {
+                return Some(delivery);
+            }
+        }
+    }
+
+    /// Whether nobody else can have the job. One that came late, or waited through an outage, may run
+    /// elsewhere by now: dropped, it goes back if it is still this consumer's.
+    fn may_start(&self, delivery: &Delivery) -> bool {
+        let is_held = |parts: &Parts| !parts.entry.is_lost() && !self.may_be_lost(&parts.entry);
+        delivery.parts.as_deref().is_some_and(is_held)
+    }
+
+    /// The ids of the entries that are held.
+    pub fn ids(&self) -> Vec<Bytes> {
+        lock(&self.entries).keys().cloned().collect()
     }
 
     /// No more deliveries: what waits goes back.
@@ -437,10 +463,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    const LEASE: Duration = Duration::from_secs(30);
-
     fn hold() -> Hold {
-        Hold::new(Limits { concurrency: 10, prefetch: Some(0), most_ahead: 0, most_unsettled: 10 })
+        hold_for(Duration::from_secs(30))
+    }
+
+    fn hold_for(lease: Duration) -> Hold {
+        let prefetch = Some(0);
+        Hold::new(Limits { concurrency: 10, prefetch, most_ahead: 0, most_unsettled: 10, lease })
     }
 
     #[test]
@@ -468,9 +497,10 @@ mod tests {
 
     #[test]
     fn nobody_else_can_have_an_entry_before_a_lease_has_passed() {
-        let hold = hold();
-        let entry = hold.lease(&Bytes::from_static(b"1-1"), 1, 1, hold.clock_ms()).unwrap();
-        assert!(!hold.may_be_lost(&entry, LEASE) && hold.is_fresh(&entry, LEASE));
-        assert!(hold.may_be_lost(&entry, Duration::ZERO));
+        for (lease, passed) in [(Duration::from_secs(30), false), (Duration::ZERO, true)] {
+            let hold = hold_for(lease);
+            let entry = hold.lease(&Bytes::from_static(b"1-1"), 1, 1, hold.clock_ms()).unwrap();
+            assert_eq!((hold.may_be_lost(&entry), hold.is_fresh(&entry)), (passed, !passed));
+        }
     }
 }

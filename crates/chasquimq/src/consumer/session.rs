@@ -60,6 +60,8 @@ pub(super) struct Counts {
     pub last_read_ms: AtomicU64,
     /// When the sweeper last began a round.
     pub last_turn_ms: AtomicU64,
+    /// Until when entries may be found that came in a reply that was lost.
+    pub missing_until_ms: AtomicU64,
     pub last_error: Mutex<Option<String>>,
 }
 
@@ -228,6 +230,7 @@ impl Shared {
                 prefetch: config.prefetch,
                 most_ahead: 2 * config.batch,
                 most_unsettled: MOST_UNSETTLED,
+                lease: config.lease(),
             })),
             stop: CancellationToken::new(),
             counts: Counts::default(),

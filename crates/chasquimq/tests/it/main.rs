@@ -14,6 +14,7 @@ mod dlq;
 mod events;
 mod example;
 mod faults;
+mod late;
 mod lead;
 mod leases;
 mod packed;
