@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::held::{Delivery, Ending, Hold, Limits};
+use super::delivery::{Delivery, Ending};
+use super::held::{Hold, Limits};
 use super::supervisor::supervise;
 use super::{leases, reader, settler};
 use crate::config::ConsumerConfig;
@@ -337,6 +338,7 @@ impl Tasks {
                     &config.consumer_id,
                     config.delayed_lock_ttl_secs,
                     config.delayed_promote_batch,
+                    config.consumer_max_idle(),
                 );
                 lead.run(&shared.store, &shared.metrics, &stop).await;
             });

@@ -45,4 +45,5 @@ scripts! {
     CANCEL = "cancel" after "record";
     REPLAY = "replay";
     INSPECT = "inspect";
+    JANITOR = "janitor";
 }

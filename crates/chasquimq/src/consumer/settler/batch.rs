@@ -7,8 +7,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::join;
 
-use super::{Settlement, clean, micros};
-use crate::consumer::held::{Content, Entry, Parts};
+use super::text::error_text;
+use super::{Settlement, micros};
+use crate::consumer::delivery::{Content, Parts};
+use crate::consumer::held::Entry;
 use crate::consumer::session::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::Transition;
@@ -242,7 +244,7 @@ fn retry(parts: &Parts, settlement: &Settlement, backoff_ms: u64) -> Retry {
         backoff_ms,
         run,
         duration_us: micros(settlement.ending.duration),
-        error: clean(&settlement.ending.outcome),
+        error: error_text(&settlement.ending.outcome),
     }
 }
 
@@ -263,7 +265,7 @@ fn burial(parts: &Parts, settlement: &Settlement, reason: &'static str) -> Buria
         name,
         unique,
         reason,
-        error: clean(&settlement.ending.outcome),
+        error: error_text(&settlement.ending.outcome),
         run: if ran { attempt } else { 0 },
         duration_us: micros(settlement.ending.duration),
         lost: standing.lost,
