@@ -16,6 +16,7 @@ mod events;
 mod example;
 mod faults;
 mod janitor;
+mod late;
 mod lead;
 mod leases;
 mod load;
