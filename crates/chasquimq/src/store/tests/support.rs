@@ -289,7 +289,6 @@ pub fn done(entry: &Bytes, total: usize, indexes: &[usize]) -> Completion {
 pub fn failed(entry: &Bytes, total: usize, index: usize) -> Retry {
     Retry {
         entry: entry.clone(),
-        check_owner: true,
         total,
         index,
         id: format!("job-{index}"),
