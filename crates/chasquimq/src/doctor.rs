@@ -143,7 +143,8 @@ async fn ask(exam: &Exam, queue: Option<&str>, roles: &[Role]) -> Result<Facts> 
 
 /// By how much the server's clock is ahead, its answer taken for one of the middle of its journey.
 async fn ahead(exam: &Exam) -> Result<i64> {
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+    let now =
+        || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
     let asked = now();
     let told = exam.time().await?.as_millis() as i64;
     Ok(told - i64::midpoint(asked, now()))

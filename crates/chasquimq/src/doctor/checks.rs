@@ -134,7 +134,9 @@ fn appended(facts: &Facts) -> Finding {
 fn snapshots(facts: &Facts) -> Finding {
     let found = match facts.settings.save.as_deref() {
         Some("") => "none: a restart loses every job".to_owned(),
-        Some(save) => format!("snapshots alone (save {save}): a crash loses what came after the last"),
+        Some(save) => {
+            format!("snapshots alone (save {save}): a crash loses what came after the last")
+        }
         None => "no append-only file; whether snapshots are taken may not be asked".to_owned(),
     };
     finding("persistence", Yellow, found, "set appendonly yes")
@@ -157,10 +159,9 @@ fn replicas(facts: &Facts) -> Finding {
         Some(wanted) if facts.number("min_slaves_good_slaves") < wanted => {
             (Red, "bring replicas back, or lower min-replicas-to-write: now every write is refused")
         }
-        Some(0) if connected > 0 => (
-            Yellow,
-            "set min-replicas-to-write 1: a failover loses what was not replicated yet",
-        ),
+        Some(0) if connected > 0 => {
+            (Yellow, "set min-replicas-to-write 1: a failover loses what was not replicated yet")
+        }
         _ => (Green, ""),
     };
     finding(CHECK, verdict, found, advice)
@@ -173,7 +174,8 @@ fn clock(facts: &Facts) -> Finding {
     if off <= SKEW_MS {
         return finding("clock", Green, found, "");
     }
-    let advice = "set both clocks by NTP: jobs that are due at a time of yours run by the server's clock";
+    let advice =
+        "set both clocks by NTP: jobs that are due at a time of yours run by the server's clock";
     finding("clock", Yellow, found, advice)
 }
 
@@ -194,7 +196,8 @@ fn rights(facts: &Facts) -> Finding {
     if of(Denied::Keys).next().is_some() {
         let keys = Keys::pattern(Some(facts.queue.as_deref().unwrap_or("default")));
         let found = format!("this user may not touch {}", keys.unwrap_or_default());
-        let other = if facts.queue.is_none() { "say --queue with a queue that it may, or " } else { "" };
+        let other =
+            if facts.queue.is_none() { "say --queue with a queue that it may, or " } else { "" };
         return finding("rights", Red, found, format!("{other}{}", make_anew(facts)));
     }
     if !needed.is_empty() {
@@ -218,8 +221,8 @@ fn commands(rights: &[&Right]) -> String {
 }
 
 fn make_anew(facts: &Facts) -> String {
-    let roles: String = names(&facts.roles).iter().map(|role| format!(" --role {role}")).collect();
-    format!("make it anew with what this prints: chasqui acl print{roles}")
+    let roles = names(&facts.roles).join(" --role ");
+    format!("make it anew with what this prints: chasqui acl print --role {roles}")
 }
 
 fn names(roles: &[Role]) -> Vec<&'static str> {

@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 
 use super::transport::{Arg, Link, Reply, bytes};
 use super::{Keys, capabilities};
-use crate::acl::Right;
+use crate::acl::{KEY, Right};
 use crate::config::ConnectionTuning;
 use crate::error::{ErrorKind, Result};
 
@@ -42,7 +42,7 @@ impl Exam {
     pub async fn connect(url: &str, queue: &str, tuning: &ConnectionTuning) -> Result<Self> {
         let keys = Keys::new(queue)?;
         let link = Link::connect(url, &keys.stream, tuning, Duration::ZERO).await?;
-        let probe = keys.probe();
+        let probe = Keys::probe(queue);
         Ok(Self { link, keys, probe })
     }
 
@@ -53,7 +53,7 @@ impl Exam {
         Ok(Hello { server, version, mode: field("mode"), role: field("role") })
     }
 
-    /// Whether the server knows XACKDEL, or this user may not find out.
+    /// Whether the server knows XACKDEL, as far as this user may find out.
     pub async fn knows_xackdel(&self, server: &str, version: &str) -> Result<bool> {
         capabilities::has_ackdel(&self.link, &self.keys.stream, server, version).await
     }
@@ -108,7 +108,7 @@ impl Exam {
         let outcome = if command == "subscribe" {
             self.link.subscribe(&self.keys.wake).await.map(drop)
         } else {
-            let word = |word| if word == "K" { bytes(&self.probe) } else { Arg::from(word) };
+            let word = |word| if word == KEY { bytes(&self.probe) } else { Arg::from(word) };
             let args = words.chain(right.harmless.split_whitespace()).map(word).collect();
             self.link.call(command, args).await.map(drop)
         };

@@ -68,6 +68,11 @@ impl Keys {
         })
     }
 
+    /// A key of a valid queue name that nothing is ever stored at.
+    pub(crate) fn probe(queue: &str) -> Bytes {
+        format!("{{chasqui:{queue}}}:doctor").into()
+    }
+
     /// The pattern that all keys of a queue match, or those of all queues, as ACL rules spell it.
     pub(crate) fn pattern(queue: Option<&str>) -> Result<String> {
         let Some(queue) = queue else { return Ok("{chasqui:*".into()) };
