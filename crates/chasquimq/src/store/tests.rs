@@ -10,6 +10,7 @@ mod intake;
 mod link;
 mod outage;
 mod refusals;
+mod sending;
 mod settling;
 mod support;
 mod told;
@@ -27,6 +28,7 @@ const SOURCES: &[&str] = &[
     include_str!("tests/entries.rs"),
     include_str!("tests/finishing.rs"),
     include_str!("tests/intake.rs"),
+    include_str!("tests/sending.rs"),
     include_str!("tests/settling.rs"),
 ];
 

@@ -150,7 +150,7 @@ const RIGHTS: &str = "+hello +eval +evalsha +client|unblock +client|id +ping +su
     +xadd +xread +xreadgroup +xautoclaim +xclaim +xpending +xack +xdel +xrange +xlen +xtrim \
     +xgroup|create +xgroup|delconsumer +xinfo|groups +time +publish +exists +get +set +del +pttl \
     +hset +hget +hmget +hdel +hsetnx +hlen +zadd +zrem +zrange +zrangebyscore +zscore +zcard \
-    +zremrangebyrank +incrby +decr +decrby";
+    +zremrangebyrank +setbit +getbit +pexpire +incrby +decr +decrby";
 
 #[tokio::test]
 async fn a_user_with_few_rights_can_do_everything() {

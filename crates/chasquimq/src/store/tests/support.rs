@@ -22,6 +22,7 @@ pub struct Queue<'s> {
     pub store: Store,
     /// What the store tells the metrics.
     pub told: Arc<InMemorySink>,
+    pub name: String,
     prefix: String,
 }
 
@@ -44,7 +45,7 @@ pub struct Keyspace {
     /// `field=value …`.
     pub events: Vec<String>,
     pub promoter: Option<String>,
-    /// Keys that should not be, or not of this type.
+    /// Keys that should not be, or not of this type; calls that are remembered for a while may be.
     pub odd: BTreeMap<String, String>,
 }
 
@@ -91,7 +92,7 @@ impl<'s> Queue<'s> {
         let store = Store::connect(url, &name, &tuning, &events, metrics).await.unwrap();
         let stream = text(&store.keys().stream);
         let prefix = stream.strip_suffix("stream").unwrap().to_owned();
-        Self { server, store, told, prefix }
+        Self { server, store, told, name, prefix }
     }
 
     /// The key of this suffix.
@@ -176,6 +177,9 @@ impl<'s> Queue<'s> {
             }
             ("promoter", "string") => {
                 all.promoter = Some(self.run(&["GET", key]).await.text());
+            }
+            (sent, "string") if sent.starts_with("sent:") => {
+                assert!(self.run(&["PTTL", key]).await.int() > 0, "remembered for ever: {key}");
             }
             _ => drop(all.odd.insert(suffix, kind.to_owned())),
         }
