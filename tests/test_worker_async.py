@@ -302,12 +302,13 @@ async def test_data_that_cannot_be_decoded_kills_the_job_at_its_first_look(
         assert job.data
 
     async with working(redis_server, queue_name, handler) as (queue, _):
-        await queue._adding.add_all(["n"], [b"\xc1"], [None], [None], 1)
+        no_text = b"\xa1\xff"
+        await queue._adding.add_all(["n"], [no_text], [None], [None], 1)
         await eventually_async(queue.peek_dlq, "the dead job")
         (dead,) = await queue.peek_dlq()
-    assert (dead["reason"], dead["data"], dead["payload"]) == ("unrecoverable", None, b"\xc1")
+    assert (dead["reason"], dead["data"], dead["payload"]) == ("unrecoverable", None, no_text)
     assert dead["detail"] is not None
-    assert dead["detail"].startswith("DecodeError: the data of 1 bytes is no msgpack")
+    assert dead["detail"].startswith("DecodeError: the data of 2 bytes is no msgpack")
 
 
 async def _coroutine(_job: Job) -> None: ...

@@ -15,6 +15,10 @@ class Address(NamedTuple):
     source: str
     candidates: list[str]
 
+    def __repr__(self) -> str:
+        # The URL may hold a password.
+        return f"Address(source={self.source!r})"
+
 
 def locate(redis_url: str | None, tls: bool) -> Address:
     """Return the argument, else CHASQUIMQ_URL, else no URL.
@@ -43,8 +47,10 @@ def _with_tls(url: str | None) -> str:
     if url is None:
         raise ConfigError("tls=True needs a server's URL: give redis_url or set CHASQUIMQ_URL")
     scheme, colon, rest = url.partition("://")
+    if not colon:
+        raise ConfigError("tls=True needs a URL that begins with redis://; this one has no ://")
     if scheme in ("rediss", "valkeys"):
         return url
     if scheme not in ("redis", "valkey"):
-        raise ConfigError(f"tls=True goes with redis:// URLs, not with {scheme}://")
+        raise ConfigError("tls=True goes with redis:// and valkey:// URLs only")
     return f"{scheme}s{colon}{rest}"

@@ -72,7 +72,7 @@ async fn add_batch(
         }
         Err(error) => {
             let error = Arc::new(error);
-            let failure = |n| match error.job_ids().get(n) {
+            let failure = |n: usize| match error.job_ids().get(n) {
                 Some(id) => Failure::Unknown(Arc::clone(&error), id.clone()),
                 None => Failure::Engine(Arc::clone(&error)),
             };

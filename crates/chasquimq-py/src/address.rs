@@ -12,7 +12,7 @@ use crate::errors::Failure;
 const LOCALHOST: &str = "redis://127.0.0.1:6379";
 
 /// What Python knows of the server.
-#[derive(Clone, Debug, FromPyObject)]
+#[derive(Clone, FromPyObject)]
 pub struct Address {
     url: Option<String>,
     /// Where the URL comes from, for the log.
@@ -22,7 +22,6 @@ pub struct Address {
 }
 
 /// A server to connect to; an embedded one lives at least as long as this.
-#[derive(Debug)]
 pub struct Server {
     pub url: String,
     lease: Option<EmbeddedServer>,
@@ -35,7 +34,7 @@ impl Address {
         let server = blocking(move || address.find()).await?;
         let found = match &server.lease {
             Some(lease) => lease.notice(),
-            None => format!("using {}", without_password(&server.url)),
+            None => format!("using {}", chasquimq::redact(&server.url)),
         };
         tracing::info!("queue {queue:?}: {found} ({})", self.source);
         Ok(server)
@@ -81,17 +80,5 @@ where
     match spawn_blocking(work).await {
         Ok(result) => result.map_err(|error| Failure::Embedded(error.to_string())),
         Err(panicked) => Err(Failure::Embedded(panicked.to_string())),
-    }
-}
-
-/// For log lines: `redis://user:***@host`.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    match rest.rsplit_once('@') {
-        None => url.to_owned(),
-        Some((login, host)) => {
-            let user = login.split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}:***@{host}")
-        }
     }
 }

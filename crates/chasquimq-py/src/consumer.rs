@@ -8,7 +8,7 @@ use chasquimq::{ConsumerConfig, Report, Session};
 use chasquimq_metrics::Exporter;
 use chasquimq_metrics::exporter::Watch;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyString};
 use tokio_util::sync::CancellationToken;
 
 use crate::address::{Address, Server};
@@ -149,7 +149,10 @@ impl Consumer {
             endings.extend(job.cast::<Job>()?.get().end(Outcome::Done));
         }
         for failure in failed {
-            let (job, error, unrecoverable): (Bound<'_, Job>, _, _) = failure.extract()?;
+            let (job, error, unrecoverable): (Bound<'_, Job>, Bound<'_, PyString>, _) =
+                failure.extract()?;
+            // It may hold what is no Unicode.
+            let error = error.to_string_lossy().into_owned();
             let outcome = Outcome::Failed { panicked: false, unrecoverable, error };
             endings.extend(job.get().end(outcome));
         }

@@ -7,22 +7,31 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 const BUFFER: usize = 16 * 1024;
 
+/// How long each byte takes while a connection dribbles.
+const DRIBBLE: Duration = Duration::from_millis(1);
+
+/// What holds now. The counts are of calls so far: a connection compares them with those at its birth.
 #[derive(Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 struct Mode {
     stalled: bool,
+    dribbles: bool,
     drops_replies: bool,
     refuses: bool,
-    /// Connections made before the last cut are dead.
     cuts: u64,
+    half_closes: u64,
+    lost_replies: u64,
 }
 
 /// A proxy on a port of 127.0.0.1. Dropping it closes everything.
@@ -79,6 +88,22 @@ impl ChaosProxy {
         self.mode.send_modify(|mode| mode.drops_replies = drops_replies);
     }
 
+    /// Closes every connection in place of its next reply: the command before it is done.
+    pub fn lose_replies(&self) {
+        self.mode.send_modify(|mode| mode.lost_replies += 1);
+    }
+
+    /// Ends every connection in the direction of the client alone: it reads the end of the stream, while
+    /// what it still sends reaches the server.
+    pub fn half_close(&self) {
+        self.mode.send_modify(|mode| mode.half_closes += 1);
+    }
+
+    /// Passes everything on one byte a millisecond, or at once again.
+    pub fn dribble(&self, dribbles: bool) {
+        self.mode.send_modify(|mode| mode.dribbles = dribbles);
+    }
+
     /// Resets new connections at once, or takes them again; those that stand are left alone.
     pub fn refuse(&self, refuses: bool) {
         self.mode.send_modify(|mode| mode.refuses = refuses);
@@ -108,7 +133,7 @@ async fn accept(
                     let _ = client.set_zero_linger();
                 } else {
                     accepted.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(connect(client, upstream, mode.clone(), now.cuts));
+                    connections.spawn(connect(client, upstream, mode.clone(), now));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -116,37 +141,84 @@ async fn accept(
     }
 }
 
-/// `born` is the number of cuts before this connection.
-async fn connect(client: TcpStream, upstream: u16, mode: watch::Receiver<Mode>, born: u64) {
+/// `born` is what held when this connection was made.
+async fn connect(client: TcpStream, upstream: u16, mode: watch::Receiver<Mode>, born: Mode) {
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let (client_read, client_write) = client.into_split();
-    let (server_read, server_write) = server.into_split();
+    let (mut client_read, client_write) = client.into_split();
+    let (server_read, mut server_write) = server.into_split();
     let mut cut = mode.clone();
+    let passes = |mode: &Mode| pass_unless(mode.cuts > born.cuts);
     // The first to end ends the connection: both sockets close when their halves are dropped.
     tokio::select! {
-        _ = cut.wait_for(|mode| mode.cuts > born) => {}
-        _ = pump(client_read, server_write, mode.clone(), born, |_| false) => {}
-        _ = pump(server_read, client_write, mode, born, |mode| mode.drops_replies) => {}
+        _ = cut.wait_for(|mode| mode.cuts > born.cuts) => {}
+        _ = pump(&mut client_read, &mut server_write, mode.clone(), passes) => {}
+        _ = answer(server_read, client_write, mode, born) => {}
     }
 }
 
-async fn pump(
+/// The way back, which can end before the way there.
+async fn answer(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    mode: watch::Receiver<Mode>,
+    born: Mode,
+) -> io::Result<()> {
+    let mut half_closed = mode.clone();
+    let fate = |mode: &Mode| {
+        if mode.drops_replies {
+            return Fate::Swallow;
+        }
+        pass_unless(mode.cuts > born.cuts || mode.lost_replies > born.lost_replies)
+    };
+    tokio::select! {
+        result = pump(&mut from, &mut to, mode, fate) => return result,
+        _ = half_closed.wait_for(|mode| mode.half_closes > born.half_closes) => {}
+    }
+    to.shutdown().await?;
+    tokio::io::copy(&mut from, &mut tokio::io::sink()).await.map(drop)
+}
+
+/// What becomes of bytes that have arrived.
+#[derive(PartialEq)]
+enum Fate {
+    Pass,
+    Swallow,
+    Cut,
+}
+
+fn pass_unless(cut: bool) -> Fate {
+    if cut { Fate::Cut } else { Fate::Pass }
+}
+
+async fn pump(
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
     mut mode: watch::Receiver<Mode>,
-    born: u64,
-    swallows: fn(&Mode) -> bool,
+    fate: impl Fn(&Mode) -> Fate,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = from.read(&mut buffer).await?;
         let now = *mode.wait_for(|mode| !mode.stalled).await.map_err(io::Error::other)?;
-        if length == 0 || now.cuts > born {
-            return Ok(());
-        }
-        if !swallows(&now) {
-            to.write_all(&buffer[..length]).await?;
+        match fate(&now) {
+            _ if length == 0 => return Ok(()),
+            Fate::Cut => return Ok(()),
+            Fate::Swallow => {}
+            Fate::Pass => write(to, &buffer[..length], &mode).await?,
         }
     }
+}
+
+async fn write(
+    to: &mut OwnedWriteHalf,
+    mut bytes: &[u8],
+    mode: &watch::Receiver<Mode>,
+) -> io::Result<()> {
+    while mode.borrow().dribbles && !bytes.is_empty() {
+        to.write_all(&bytes[..1]).await?;
+        bytes = &bytes[1..];
+        sleep(DRIBBLE).await;
+    }
+    to.write_all(bytes).await
 }

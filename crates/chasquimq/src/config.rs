@@ -45,7 +45,7 @@ pub struct EventsConfig {
     /// How many entries the events stream keeps, approximately; older ones go. Default 100,000.
     pub max_stream_len: u64,
     /// How many events of a kind may stand in one entry of the stream when many jobs end at once:
-    /// see [`events`](crate::events). Default 16; with 1 each stands in an entry of its own, which
+    /// see [`events`](crate::events). Default 16, at most 256; with 1 each stands in an entry of its own, which
     /// costs the server about 2.5 us a job more.
     pub pack: usize,
     /// Whether `waiting`, `active` and `promoted` are published too. Default `false`:
@@ -165,6 +165,10 @@ pub struct ConsumerConfig {
     pub delayed_promote_batch: usize,
     /// How long a dead promoter stays leader, in seconds. Default 5.
     pub delayed_lock_ttl_secs: u64,
+    /// After how many seconds of silence the leader forgets a consumer that holds no jobs, as a
+    /// worker that crashed leaves behind; never sooner than after four leases. Default 3,600; 0:
+    /// never.
+    pub consumer_max_idle_secs: u64,
     /// What is published.
     pub events: EventsConfig,
     /// Connection timeouts and bounds.
@@ -195,6 +199,7 @@ impl Default for ConsumerConfig {
             delayed_enabled: true,
             delayed_promote_batch: 256,
             delayed_lock_ttl_secs: 5,
+            consumer_max_idle_secs: 3600,
             events: EventsConfig::default(),
             connection: ConnectionTuning::default(),
             metrics: noop_sink(),
@@ -218,6 +223,14 @@ impl std::fmt::Debug for ConsumerConfig {
 impl ConsumerConfig {
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_millis(self.claim_min_idle_ms)
+    }
+
+    /// How long a consumer may be silent; zero: for ever.
+    pub(crate) fn consumer_max_idle(&self) -> Duration {
+        match self.consumer_max_idle_secs {
+            0 => Duration::ZERO,
+            secs => Duration::from_secs(secs).max(self.lease() * 4),
+        }
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
@@ -246,6 +259,9 @@ pub struct PromoterConfig {
     pub promote_batch: usize,
     /// How long a dead promoter stays leader, in seconds. Default 5.
     pub lock_ttl_secs: u64,
+    /// After how many seconds of silence the leader forgets a consumer that holds no jobs: see
+    /// [`ConsumerConfig::consumer_max_idle_secs`]. Default 3,600; 0: never.
+    pub consumer_max_idle_secs: u64,
     /// This promoter's name in the lock. Default `p-<host>-<pid>-<random>`.
     pub holder_id: String,
     /// What is published.
@@ -262,6 +278,7 @@ impl Default for PromoterConfig {
             queue_name: "default".into(),
             promote_batch: 256,
             lock_ttl_secs: 5,
+            consumer_max_idle_secs: 3600,
             holder_id: unique_name("p"),
             events: EventsConfig::default(),
             connection: ConnectionTuning::default(),

@@ -24,7 +24,8 @@ pub struct DlqEntry {
     pub name: String,
     /// Why it died: see [`DlqReason::as_str`](crate::DlqReason::as_str).
     pub reason: String,
-    /// The last error, or what was wrong with the entry.
+    /// The last error, or what was wrong with the entry: at most 8 KiB, a space for each control
+    /// character but line ends and tabs.
     pub detail: Option<String>,
     /// The run that gave up; 0 when no handler ran on the last delivery.
     pub attempt: u32,

@@ -25,6 +25,8 @@
 //! ([`EventsConfig::pack`](crate::EventsConfig::pack)): the field `k`, the last, says how many, and
 //! every other but `e` holds a value of each, a line each. [`tail`] takes them apart.
 
+mod unpack;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -33,7 +35,8 @@ use tokio::time::sleep;
 
 use crate::config::ConnectionTuning;
 use crate::error::{Error, Result};
-use crate::store::feed::{Feed, RawEvent};
+use crate::store::feed::Feed;
+pub(crate) use unpack::unpack;
 
 /// One event.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -235,43 +238,4 @@ impl Tail {
         self.ready.extend(events.into_iter().flat_map(unpack).skip(seen).map(Tailed::Event));
         Ok(())
     }
-}
-
-/// The events of an entry.
-fn unpack((id, mut fields): RawEvent) -> Vec<Event> {
-    let several = fields.pop_if(|(field, _)| field == "k").and_then(|(_, k)| k.parse().ok());
-    let Some(count @ 2..) = several else { return vec![event(id, fields)] };
-    let lines = |(field, values): &(String, String)| {
-        let values: Vec<_> = values.split('\n').map(str::to_owned).collect();
-        (field.clone(), values)
-    };
-    let columns: Vec<_> = fields.iter().map(lines).collect();
-    if columns.iter().any(|(field, values)| field != "e" && values.len() != count) {
-        return vec![event(id, fields)];
-    }
-    let value = |(field, values): &(String, Vec<String>), n: usize| {
-        (field.clone(), values.get(n).or(values.first()).cloned().unwrap_or_default())
-    };
-    let place = |n| if n + 1 == count { id.clone() } else { format!("{id}:{}", n + 1) };
-    let nth = |n| event(place(n), columns.iter().map(|column| value(column, n)).collect());
-    (0..count).map(nth).collect()
-}
-
-fn event(id: String, fields: Vec<(String, String)>) -> Event {
-    let mut event = Event {
-        id,
-        name: String::new(),
-        job_id: String::new(),
-        job_name: String::new(),
-        fields: Vec::with_capacity(fields.len()),
-    };
-    for (field, value) in fields {
-        match field.as_str() {
-            "e" => event.name = value,
-            "id" => event.job_id = value,
-            "n" => event.job_name = value,
-            _ => event.fields.push((field, value)),
-        }
-    }
-    event
 }

@@ -11,9 +11,11 @@ pub mod dlq;
 pub mod error;
 pub mod events;
 mod inspect;
+mod janitor;
 pub mod job;
 pub mod lifecycle;
 pub mod metrics;
+mod msgpack;
 pub mod producer;
 pub mod promoter;
 mod retry;
@@ -36,6 +38,7 @@ pub use metrics::{
 };
 pub use producer::{Delay, Producer, RawJob};
 pub use promoter::Promoter;
+pub use store::redact;
 
 /// Makes now what a process otherwise makes once, at its first use. For programs that fork: a child
 /// that is forked while another thread makes it would wait for that thread for ever.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::config::{MAX_NAME_BYTES, ProducerConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{AddOptions, JobId};
+use crate::msgpack::check_payload;
 use crate::store::wire::{MAX_ID_BYTES, Record};
 use crate::store::{Due, NewJob, Store, Terms};
 
@@ -137,6 +138,10 @@ impl<T> Producer<T> {
                 ),
             ));
         }
+        check_payload(&payload).map_err(|invalid| {
+            let why = format!("the payload is not msgpack that a worker takes: {}", invalid.0);
+            Error::new(ErrorKind::Encode, why)
+        })?;
         let AddOptions { id, retry, name } = options;
         check_length("the job's name", name.len(), 0, MAX_NAME_BYTES)?;
         if let Some(id) = &id {

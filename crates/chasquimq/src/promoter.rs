@@ -14,6 +14,7 @@ use crate::config::PromoterConfig;
 use crate::consumer::supervisor::supervise;
 use crate::error::Result;
 use crate::inspect::Collector;
+use crate::janitor::Janitor;
 use crate::metrics::{Guarded, LockOutcome, PromoterTick};
 use crate::store::{Messages, Store, Tick};
 
@@ -40,7 +41,9 @@ impl Promoter {
         let metrics = Arc::new(Guarded::new(Arc::clone(&config.metrics)));
         let (queue, told) = (&config.queue_name, Some(Arc::clone(&metrics)));
         let store = Store::connect(&url, queue, &config.connection, &config.events, told).await?;
-        let lead = Lead::new(&config.holder_id, config.lock_ttl_secs, config.promote_batch);
+        let silence = Duration::from_secs(config.consumer_max_idle_secs);
+        let lead =
+            Lead::new(&config.holder_id, config.lock_ttl_secs, config.promote_batch, silence);
         lead.run(&store, &metrics, &shutdown).await;
         store.close().await;
         Ok(())
@@ -52,13 +55,21 @@ pub(crate) struct Lead {
     holder: String,
     lock_ttl: Duration,
     batch: usize,
+    /// After which consumers are forgotten; zero: never.
+    silence: Duration,
     last: std::sync::Mutex<Option<LockOutcome>>,
 }
 
 impl Lead {
-    pub(crate) fn new(holder: &str, lock_ttl_secs: u64, batch: usize) -> Self {
+    pub(crate) fn new(holder: &str, lock_ttl_secs: u64, batch: usize, silence: Duration) -> Self {
         let lock_ttl = Duration::from_secs(lock_ttl_secs);
-        Self { holder: holder.to_owned(), lock_ttl, batch, last: std::sync::Mutex::new(None) }
+        Self {
+            holder: holder.to_owned(),
+            lock_ttl,
+            batch,
+            silence,
+            last: std::sync::Mutex::new(None),
+        }
     }
 
     /// Promotes through every fault until `shutdown`.
@@ -77,9 +88,9 @@ impl Lead {
     ) -> Result<()> {
         let mut reconnects = store.reconnects();
         let mut wakes = listen(store).await;
-        let mut collector = Collector::default();
+        let mut chores = self.chores();
         while !shutdown.is_cancelled() {
-            let pause = self.tick(store, metrics, &mut collector).await?;
+            let pause = self.tick(store, metrics, &mut chores).await?;
             tokio::select! {
                 () = sleep(pause) => {}
                 () = wakes.next() => {}
@@ -95,11 +106,11 @@ impl Lead {
         &self,
         store: &Store,
         metrics: &Guarded,
-        collector: &mut Collector,
+        chores: &mut Chores,
     ) -> Result<Duration> {
         match store.promote(&self.holder, self.lock_ttl, self.batch).await? {
             Tick::Held { lock_left } => {
-                *collector = Collector::default();
+                *chores = self.chores();
                 self.lock_is(LockOutcome::Held, metrics);
                 Ok(lock_left.clamp(Duration::from_millis(50), self.lock_ttl))
             }
@@ -107,7 +118,8 @@ impl Lead {
                 self.lock_is(LockOutcome::Acquired, metrics);
                 let tick = PromoterTick { promoted, depth, oldest_pending_lag_ms: lag_ms };
                 metrics.tell(|sink| sink.promoter_tick(tick));
-                let pause = collector.tick(store, metrics).await.min(self.lock_ttl / 2);
+                let look = chores.collector.tick(store, metrics).await;
+                let pause = chores.janitor.tick(store).await.min(look).min(self.lock_ttl / 2);
                 if let Some(fault) = fault {
                     return Err(fault.context("moving due jobs to the stream"));
                 }
@@ -116,12 +128,22 @@ impl Lead {
         }
     }
 
+    fn chores(&self) -> Chores {
+        Chores { collector: Collector::default(), janitor: Janitor::new(self.silence) }
+    }
+
     fn lock_is(&self, now: LockOutcome, metrics: &Guarded) {
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.replace(now) != Some(now) {
             metrics.tell(|sink| sink.promoter_lock_outcome(now));
         }
     }
+}
+
+/// What the leader does beside promoting.
+struct Chores {
+    collector: Collector,
+    janitor: Janitor,
 }
 
 /// Wake-ups, or none for ever where the server does not let this user listen: then a job that is

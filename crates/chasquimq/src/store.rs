@@ -10,7 +10,7 @@ mod finish;
 mod intake;
 pub(crate) mod keys;
 mod moves;
-mod packing;
+pub(crate) mod packing;
 pub(crate) mod scripts;
 mod sending;
 mod transport;
@@ -31,8 +31,9 @@ pub use keys::Keys;
 pub(crate) use moves::{Burial, Completed, Completion, Release, Released, Retry, Stored};
 pub(crate) use packing::Active;
 use sending::Sendings;
+pub use transport::redact;
 use transport::{Arg, Link, Reply, Script, bytes, int};
-pub(crate) use transport::{Messages, Reconnects, redact};
+pub(crate) use transport::{Messages, Reconnects};
 
 use crate::config::{ConnectionTuning, EventsConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -228,7 +229,7 @@ impl Store {
         let entries = entries.chunks_exact(4).map(|entry| Entry {
             id: entry[0].bytes(),
             fields: entry[1].items().iter().map(Reply::bytes).collect(),
-            deliveries: entry[2].int().max(1) as u32,
+            deliveries: u32::try_from(entry[2].int().max(1)).unwrap_or(u32::MAX),
             settled: entry[3].bytes(),
         });
         Ok(Claimed {
@@ -320,6 +321,13 @@ impl Store {
             replayed.extend(flags(&reply));
         }
         Ok(replayed)
+    }
+
+    /// Removes at most so many consumers that hold nothing and have been silent for so long.
+    pub async fn forget_consumers(&self, silence: Duration, most: usize) -> Result<u64> {
+        let args = vec![int(silence.as_millis() as u64), int(most as u64)];
+        let reply = self.run(&scripts::JANITOR, &[&self.keys.stream], args).await?;
+        Ok(reply.int() as u64)
     }
 
     /// What the queue holds.

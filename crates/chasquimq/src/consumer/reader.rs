@@ -16,7 +16,8 @@ use super::session::Shared;
 use crate::error::Result;
 use crate::lifecycle::{self, Outcome};
 use crate::metrics::{DlqReason, JobStarted, ReaderBatch};
-use crate::store::wire::{self, Item};
+use crate::msgpack::check_payload;
+use crate::store::wire::{self, Broken, Item};
 use crate::store::{self, Active, Intake};
 
 /// The most entries taken over in one look.
@@ -208,70 +209,82 @@ fn open(
     deliveries: &mut Vec<Delivery>,
     rejected: &mut Vec<Ending>,
 ) {
-    let records = match records(&entry) {
-        Ok(records) => records,
-        Err((reason, what)) => {
-            rejected.extend(foreign(shared, entry, sent_ms, reason, what));
-            return;
-        }
+    let value = match &entry.fields[..] {
+        [field, value] if field == "j" => value,
+        _ => return rejected.extend(foreign(shared, entry, sent_ms)),
     };
-    let total = records.len();
+    let parts = wire::take_apart(value);
+    let total = parts.len();
     let is_settled = |index: usize| entry.settled.get(index) == Some(&b'1');
     let left = (0..total).filter(|index| !is_settled(*index)).count();
     let Some(held) = shared.hold.lease(&entry.id, total, left, sent_ms) else { return };
-    for (index, Item { record, raw, due_ms }) in records.into_iter().enumerate() {
+    let died = entry.deliveries - 1;
+    for (index, part) in parts.into_iter().enumerate() {
         if is_settled(index) {
             continue;
         }
-        let lost = record.lost.saturating_add(entry.deliveries - 1);
-        let name = shared.name(&record.name);
-        let content = Content::Job { record, raw };
         let entry = Arc::clone(&held);
-        let parts = Box::new(Parts { entry, index, content, name, lost, due_ms });
-        match refusal(shared, &parts) {
-            Some((reason, error)) => rejected.push(reject(parts, reason, error)),
-            None => {
-                deliveries.push(Delivery { parts: Some(parts), hold: Arc::clone(&shared.hold) });
-            }
+        match part {
+            Ok(item) => match job(shared, entry, index, item, died) {
+                Ok(delivery) => deliveries.push(delivery),
+                Err(ending) => rejected.push(ending),
+            },
+            Err(broken) => rejected.push(unreadable(entry, index, broken, died)),
         }
     }
 }
 
-fn records(entry: &store::Entry) -> Result<Vec<Item>, (DlqReason, String)> {
-    match &entry.fields[..] {
-        [field, value] if field == "j" => wire::decode_all(value).map_err(|invalid| {
-            (DlqReason::DecodeFailed, format!("the record cannot be read: {}", invalid.0))
-        }),
-        _ => {
-            let reason = "the entry has other fields than the one named j";
-            Err((DlqReason::Malformed { reason }, reason.to_owned()))
-        }
+/// A job to be run, or the end of one that may not.
+fn job(
+    shared: &Shared,
+    entry: Arc<Entry>,
+    index: usize,
+    Item { record, raw, due_ms }: Item,
+    died: u32,
+) -> Result<Delivery, Ending> {
+    let lost = record.lost.saturating_add(died);
+    let name = shared.name(&record.name);
+    let content = Content::Job { record, raw };
+    let parts = Box::new(Parts { entry, index, content, name, lost, due_ms });
+    match refusal(shared, &parts) {
+        Some((reason, error)) => Err(reject(parts, reason, error)),
+        None => Ok(Delivery { parts: Some(parts), hold: Arc::clone(&shared.hold) }),
     }
+}
+
+/// What cannot be read goes to the dead-letter queue as it is; the entry's other jobs run.
+fn unreadable(entry: Arc<Entry>, index: usize, broken: Broken, lost: u32) -> Ending {
+    let content = Content::Foreign { fields: vec![Bytes::from_static(b"j"), broken.raw] };
+    let parts = Parts { entry, index, content, name: "".into(), lost, due_ms: None };
+    let error = format!("the record cannot be read: {}", broken.why.0);
+    reject(Box::new(parts), DlqReason::DecodeFailed, error)
 }
 
 /// An entry that is none of ours goes to the dead-letter queue as it is.
-fn foreign(
-    shared: &Shared,
-    entry: store::Entry,
-    sent_ms: u64,
-    reason: DlqReason,
-    error: String,
-) -> Option<Ending> {
+fn foreign(shared: &Shared, entry: store::Entry, sent_ms: u64) -> Option<Ending> {
+    let reason = "the entry has other fields than the one named j";
     let held: Arc<Entry> = shared.hold.lease(&entry.id, 1, 1, sent_ms)?;
     let content = Content::Foreign { fields: entry.fields };
     let (name, lost, due_ms) = ("".into(), entry.deliveries - 1, None);
     let parts = Parts { entry: held, index: 0, content, name, lost, due_ms };
-    Some(reject(Box::new(parts), reason, error))
+    Some(reject(Box::new(parts), DlqReason::Malformed { reason }, reason.to_owned()))
 }
 
 /// Why a job may not run, if it may not.
 fn refusal(shared: &Shared, parts: &Parts) -> Option<(DlqReason, String)> {
-    let size = parts.record().map_or(0, |record| record.payload.len());
+    let payload = parts.record().map_or(&[][..], |record| &record.payload);
+    let size = payload.len();
     let most = shared.config.max_payload_bytes;
     if size > most {
         return Some((
             DlqReason::OversizePayload,
             format!("the payload is {size} bytes and may be {most}"),
+        ));
+    }
+    if let Err(invalid) = check_payload(payload) {
+        return Some((
+            DlqReason::DecodeFailed,
+            format!("the payload of {size} bytes cannot be decoded: {}", invalid.0),
         ));
     }
     let standing = parts.standing();

@@ -334,6 +334,7 @@ impl Tasks {
                     &config.consumer_id,
                     config.delayed_lock_ttl_secs,
                     config.delayed_promote_batch,
+                    config.consumer_max_idle(),
                 );
                 lead.run(&shared.store, &shared.metrics, &stop).await;
             });

@@ -19,6 +19,7 @@ use crate::metrics::{DlqRouted, JobOutcome, RetryScheduled};
 use crate::store::Stored;
 
 mod batch;
+mod text;
 
 use batch::Batch;
 
@@ -171,35 +172,6 @@ fn tell(shared: &Shared, Settlement { ending, next }: &Settlement, stored: bool)
     });
 }
 
-/// The error text as it is stored: at most 8 KiB, and no control characters but line ends and tabs.
-fn clean(outcome: &Outcome) -> String {
-    const MOST: usize = 8 * 1024;
-    let text = match outcome {
-        Outcome::Failed { error, .. } | Outcome::Rejected { error, .. } => error.as_str(),
-        Outcome::Done | Outcome::Interrupted => "",
-    };
-    let mut end = text.len().min(MOST);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let printable = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { ' ' } else { c };
-    text[..end].chars().map(printable).collect()
-}
-
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn error_texts_are_capped_and_cleaned() {
-        let error = format!("a\x1b[31m\r\nb\0{}", "é".repeat(8 * 1024));
-        let failed = Outcome::Failed { panicked: false, unrecoverable: false, error };
-        let text = clean(&failed);
-        assert!(text.starts_with("a [31m \nb é"), "{:?}", &text[..16]);
-        assert!(text.len() <= 8 * 1024);
-    }
 }

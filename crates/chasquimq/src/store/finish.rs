@@ -30,7 +30,7 @@ impl Store {
         args.extend([flag(ackdel), int(entries as u64)]);
         args.extend(batch.iter().map(|entry| bytes(&entry.entry)));
         if self.events.enabled {
-            tell(batch, self.events.pack.max(1), &mut args);
+            tell(batch, self.pack(), &mut args);
         }
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events];

@@ -135,7 +135,7 @@ impl Store {
         }
         if self.events.enabled {
             let in_lines = batch.iter().all(Retry::is_told_in_lines);
-            let pack = if in_lines { self.events.pack.max(1) } else { 1 };
+            let pack = if in_lines { self.pack() } else { 1 };
             for (n, jobs) in batch.chunks(pack).enumerate() {
                 args.extend([int((n * pack + 1) as u64), int(jobs.len() as u64)]);
                 args.extend(told(jobs));

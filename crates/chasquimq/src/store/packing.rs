@@ -4,6 +4,9 @@ use super::Store;
 use super::transport::{Arg, bytes, int};
 use crate::error::Result;
 
+/// The most events that share an entry.
+pub(crate) const MOST_PACKED: usize = 256;
+
 /// A job that was delivered.
 pub(crate) struct Active<'a> {
     pub id: &'a str,
@@ -13,6 +16,11 @@ pub(crate) struct Active<'a> {
 }
 
 impl Store {
+    /// How many events may share an entry.
+    pub(super) fn pack(&self) -> usize {
+        self.events.pack.clamp(1, MOST_PACKED)
+    }
+
     /// Whether deliveries are told of.
     pub fn tells_active(&self) -> bool {
         self.events.enabled && self.events.verbose
@@ -23,7 +31,7 @@ impl Store {
         let is_told_in_lines =
             |job: &Active<'_>| is_line(job.id.as_bytes()) && is_line(job.name.as_bytes());
         let in_lines = jobs.iter().all(is_told_in_lines);
-        let pack = if in_lines { self.events.pack.max(1) } else { 1 };
+        let pack = if in_lines { self.pack() } else { 1 };
         for jobs in jobs.chunks(pack) {
             let mut args = vec![bytes(&self.keys().events), "MAXLEN".into(), "~".into()];
             args.extend([self.cap(true), "*".into(), "e".into(), "active".into()]);

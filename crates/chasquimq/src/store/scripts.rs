@@ -46,4 +46,5 @@ scripts! {
     CANCEL = "cancel" after "record";
     REPLAY = "replay";
     INSPECT = "inspect";
+    JANITOR = "janitor";
 }

@@ -31,12 +31,13 @@ use rmp::encode as en;
 
 use crate::config::MAX_NAME_BYTES;
 use crate::job::{BackoffKind, BackoffSpec, JobRetryOverride};
+use crate::msgpack::{self, CUT_SHORT, Invalid, TOO_DEEP};
 
 /// The format written, and the only one read.
 pub const FORMAT: u8 = 1;
 /// The most records one entry may hold.
 pub const MAX_RECORDS: usize = 4096;
-/// How deep msgpack may nest in the options before a record is refused.
+/// How deep msgpack may nest in the options, or in what is passed over.
 const MAX_DEPTH: usize = 16;
 const FIELDS: u32 = 8;
 /// The longest id, in bytes.
@@ -62,10 +63,6 @@ pub struct Record {
     /// Whether the caller chose the id, which must be released when the job ends.
     pub unique: bool,
 }
-
-/// Why bytes are not a record.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Invalid(pub &'static str);
 
 type Read<T> = Result<T, Invalid>;
 
@@ -112,24 +109,49 @@ pub struct Item {
     pub due_ms: Option<u64>,
 }
 
-/// Reads the records of an entry's value.
+/// A stretch of an entry's value that is no job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broken {
+    /// What is wrong with it.
+    pub why: Invalid,
+    /// All its bytes.
+    pub raw: Bytes,
+}
+
+/// Reads an entry's value. A record that is not of this format costs the others nothing where its
+/// end shows; else it is broken together with all that follows. Whoever reads finds the same parts
+/// at the same places: the bitmap of the settled ones counts on it.
+#[must_use]
+pub fn take_apart(value: &Bytes) -> Vec<Result<Item, Broken>> {
+    let mut parts = Vec::with_capacity(1);
+    let mut at = 0;
+    while at < value.len() || parts.is_empty() {
+        let start = at;
+        let part = Cursor { bytes: value, at }.item(parts.len());
+        at = match &part {
+            Ok((_, end)) => *end,
+            Err(_) => end_of_broken(value, start, parts.len()),
+        };
+        let broken = |why| Broken { why, raw: value.slice(start..at) };
+        parts.push(part.map(|(item, _)| item).map_err(broken));
+    }
+    parts
+}
+
+/// The records of an entry's value, if each of them is one.
 ///
 /// # Errors
 /// [`Invalid`] when any of them is not a record of this format.
 pub fn decode_all(value: &Bytes) -> Read<Vec<Item>> {
-    let mut items = Vec::with_capacity(1);
-    let mut at = 0;
-    while at < value.len() {
-        if items.len() == MAX_RECORDS {
-            return Err(Invalid("more than 4096 records in one entry"));
-        }
-        let mut cursor = Cursor { bytes: value, at };
-        let record = cursor.record()?;
-        let raw = value.slice(at..cursor.at);
-        items.push(Item { record, raw, due_ms: cursor.due()? });
-        at = cursor.at;
-    }
-    if items.is_empty() { Err(Invalid("the entry is empty")) } else { Ok(items) }
+    take_apart(value).into_iter().map(|part| part.map_err(|broken| broken.why)).collect()
+}
+
+/// Behind what is broken, where it is an array as records are; else the end of the value.
+fn end_of_broken(value: &Bytes, start: usize, before: usize) -> usize {
+    let is_array = matches!(value.get(start), Some(0x90..=0x9f | 0xdc | 0xdd));
+    let mut cursor = Cursor { bytes: value, at: start };
+    let ends = is_array && before < MAX_RECORDS;
+    if ends && cursor.skip().is_ok() && cursor.due().is_ok() { cursor.at } else { value.len() }
 }
 
 /// The record with its due time behind it.
@@ -205,6 +227,21 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// The item that begins here, the one after so many others, and where it ends.
+    fn item(mut self, before: usize) -> Read<(Item, usize)> {
+        if self.bytes.is_empty() {
+            return Err(Invalid("the entry is empty"));
+        }
+        if before == MAX_RECORDS {
+            return Err(Invalid("more than 4096 records in one entry"));
+        }
+        let start = self.at;
+        let record = self.record()?;
+        let raw = self.bytes.slice(start..self.at);
+        let item = Item { record, raw, due_ms: self.due()? };
+        Ok((item, self.at))
+    }
+
     fn record(&mut self) -> Read<Record> {
         let (attempt, lost) = self.head()?;
         let id = self.id()?;
@@ -271,7 +308,7 @@ impl<'a> Cursor<'a> {
             match &key[..] {
                 b"r" => retry = Some(self.retry()?),
                 b"u" => unique = self.read(de::read_bool)?,
-                _ => self.skip()?,
+                _ => self.skip_option()?,
             }
         }
         Ok((retry, unique))
@@ -309,48 +346,19 @@ impl<'a> Cursor<'a> {
         self.read(de::read_int::<u64, _>)
     }
 
-    /// Passes over one value of any type: iterative, and no length is believed before it is there.
-    fn skip(&mut self) -> Read<()> {
-        let mut open = vec![1u64];
-        while let Some(left) = open.last_mut() {
-            if *left == 0 {
-                open.pop();
-                continue;
-            }
-            *left -= 1;
-            let children = self.skip_one()?;
-            if children > 0 {
-                if open.len() == MAX_DEPTH {
-                    return Err(Invalid("options nested too deep"));
-                }
-                open.push(children);
-            }
+    /// Passes over one value of any type but an extension.
+    fn skip_option(&mut self) -> Read<()> {
+        if matches!(self.peek()?, 0xc7..=0xc9 | 0xd4..=0xd8) {
+            return Err(Invalid("an extension type in the options"));
         }
-        Ok(())
+        let too_deep = |why| if why == TOO_DEEP { Invalid("options nested too deep") } else { why };
+        self.skip().map_err(too_deep)
     }
 
-    fn skip_one(&mut self) -> Read<u64> {
-        use rmp::Marker as M;
-        let marker = M::from_u8(self.peek()?);
-        let (len, children) = match marker {
-            M::FixArray(n) => (1, u64::from(n)),
-            M::FixMap(n) => (1, 2 * u64::from(n)),
-            M::Array16 | M::Array32 => return self.read(de::read_array_len).map(u64::from),
-            M::Map16 | M::Map32 => return self.read(de::read_map_len).map(|n| 2 * u64::from(n)),
-            M::FixStr(_) | M::Str8 | M::Str16 | M::Str32 => {
-                (self.read(de::read_str_len)? as usize, 0)
-            }
-            M::Bin8 | M::Bin16 | M::Bin32 => (self.read(de::read_bin_len)? as usize, 0),
-            M::U8 | M::I8 => (2, 0),
-            M::U16 | M::I16 | M::FixExt1 => (3, 0),
-            M::FixExt2 => (4, 0),
-            M::U32 | M::I32 | M::F32 => (5, 0),
-            M::U64 | M::I64 | M::F64 => (9, 0),
-            M::FixPos(_) | M::FixNeg(_) | M::Null | M::True | M::False => (1, 0),
-            _ => return Err(Invalid("an extension type in the options")),
-        };
-        self.take(len)?;
-        Ok(children)
+    /// Passes over one value.
+    fn skip(&mut self) -> Read<()> {
+        self.at += msgpack::measure(&self.bytes[self.at..], MAX_DEPTH)?;
+        Ok(())
     }
 
     fn nil(&mut self) -> Read<bool> {
@@ -360,12 +368,12 @@ impl<'a> Cursor<'a> {
     }
 
     fn peek(&self) -> Read<u8> {
-        self.bytes.get(self.at).copied().ok_or(Invalid("cut short"))
+        self.bytes.get(self.at).copied().ok_or(CUT_SHORT)
     }
 
     fn take(&mut self, len: usize) -> Read<Bytes> {
         if len > self.bytes.len() - self.at {
-            return Err(Invalid("cut short"));
+            return Err(CUT_SHORT);
         }
         let taken = self.bytes.slice(self.at..self.at + len);
         self.at += len;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chasquimq::{AddOptions, ConsumerConfig, HandlerError, JobRetryOverride};
+use chasquimq::{AddOptions, ConsumerConfig, ErrorKind, HandlerError, JobRetryOverride, RawJob};
 use chasquimq_testkit::{shared_server, unique_queue};
 
 use crate::support::{Worker, config, drained, key, producer};
@@ -135,4 +135,48 @@ async fn a_payload_of_another_type_is_dead_without_a_run() {
     assert_eq!((dead[0].reason.as_str(), dead[0].attempt), ("decode_failed", 0));
     assert_eq!(worker.count(), 0);
     worker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_that_no_decoder_should_see_is_dead_without_a_run() {
+    let (server, queue) = (shared_server().await, unique_queue("deep"));
+    let producer = producer(server, &queue).await;
+    let stream = key(&queue, "stream");
+    let record = |payload: &[u8]| {
+        let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[0x98, 1, 0, 0, 0xa1, b'x', 0xa0, 0xc5][..], &length, payload, &[0x01, 0xc0]].concat()
+    };
+    let deep = record(&[0x91].repeat(60_000));
+    let huge = record(&[0xdd, 0xff, 0xff, 0xff, 0xff]);
+    let newer = [0x98, 2, 0, 0, 0xa1, b'y', 0xa0, 0xc4, 0, 1, 0xc0];
+    let entry = [&record(&[7])[..], &deep, &newer, &huge, &record(&[8])].concat();
+    server.command(&[b"XADD", stream.as_bytes(), b"*", b"j", &entry]).await;
+    let worker = Worker::start(&server.url(), config(&queue), |_| async { Ok(()) });
+    worker.ran(2).await;
+    drained(server, &queue).await;
+    assert_eq!(worker.payloads(), [7, 8], "the entry's other jobs run");
+    let dead = producer.peek_dlq(10).await.unwrap();
+    let told: Vec<_> = dead.iter().map(|job| (&*job.reason, job.attempt)).collect();
+    assert_eq!(told, [("decode_failed", 0); 3]);
+    let mut details: Vec<_> = dead.iter().filter_map(|job| job.detail.as_deref()).collect();
+    details.sort_unstable();
+    let expected = [
+        "the payload of 5 bytes cannot be decoded: cut short",
+        "the payload of 60000 bytes cannot be decoded: nested too deep",
+        "the record cannot be read: unknown format version",
+    ];
+    assert_eq!(details, expected);
+    worker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_that_no_worker_would_take_is_not_added() {
+    let (server, queue) = (shared_server().await, unique_queue("refused"));
+    let producer = producer(server, &queue).await;
+    for payload in [[0x91].repeat(100), vec![], vec![1, 2], vec![0xc1]] {
+        let job = RawJob { payload: payload.into(), options: AddOptions::new(), delay: None };
+        let refused = producer.add_raw(vec![job]).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Encode, "{refused}");
+    }
+    assert_eq!(server.command(&["EXISTS", &key(&queue, "stream")]).await.int(), 0);
 }

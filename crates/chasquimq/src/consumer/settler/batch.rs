@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::join;
 
-use super::{Settlement, clean, micros};
+use super::text::error_text;
+use super::{Settlement, micros};
 use crate::consumer::held::{Content, Entry, Parts};
 use crate::consumer::session::Shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -245,7 +246,7 @@ fn retry(shared: &Shared, parts: &Parts, settlement: &Settlement, backoff_ms: u6
         backoff_ms,
         run,
         duration_us: micros(settlement.ending.duration),
-        error: clean(&settlement.ending.outcome),
+        error: error_text(&settlement.ending.outcome),
     }
 }
 
@@ -266,7 +267,7 @@ fn burial(parts: &Parts, settlement: &Settlement, reason: &'static str) -> Buria
         name,
         unique,
         reason,
-        error: clean(&settlement.ending.outcome),
+        error: error_text(&settlement.ending.outcome),
         run: if ran { attempt } else { 0 },
         duration_us: micros(settlement.ending.duration),
         lost: standing.lost,

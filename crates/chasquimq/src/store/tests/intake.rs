@@ -108,6 +108,52 @@ async fn leave_refuses_while_entries_are_pending() {
 }
 
 #[tokio::test]
+async fn janitor_forgets_consumers_that_are_silent_and_hold_nothing() {
+    let queue = Queue::new().await;
+    let (stream, forget) =
+        (queue.key("stream"), async |ms| queue.store.forget_consumers(ms, 1000).await.unwrap());
+    assert_eq!(forget(Duration::ZERO).await, 0, "there is no stream");
+    let ids = queue.deliver(&["a"]).await;
+    queue.hand_to(OTHER, &ids[0]).await;
+    for dead in ["w-3", "w-4", "w-5"] {
+        queue.run(&["XGROUP", "CREATECONSUMER", &stream, GROUP, dead]).await;
+    }
+    let before = queue.dump().await;
+    let names = async || {
+        let consumers = queue.run(&["XINFO", "CONSUMERS", &stream, GROUP]).await;
+        consumers.array().iter().map(|consumer| consumer.array()[1].text()).collect::<Vec<_>>()
+    };
+    assert_eq!(forget(LEASE).await, 0);
+    assert_eq!(names().await.len(), 5, "none has been silent for so long");
+    assert_eq!(queue.store.forget_consumers(Duration::ZERO, 2).await.unwrap(), 2);
+    assert_eq!(names().await.len(), 3, "no more than were asked for");
+    assert_eq!(forget(Duration::ZERO).await, 2);
+    assert_eq!(names().await, [OTHER], "it holds an entry");
+    assert_eq!(queue.dump().await, before);
+}
+
+#[tokio::test]
+async fn janitor_forgets_nobody_who_reads_and_a_name_comes_back_with_the_next_entry() {
+    let queue = Queue::new().await;
+    queue.store.enter(GROUP).await.unwrap();
+    let wait = Duration::from_secs(20);
+    let intake = queue.store.intake(wait).await.unwrap();
+    let read = async { intake.read(GROUP, ME, 10, wait).await.unwrap() };
+    let add = async {
+        let blocked =
+            async || queue.run(&["CLIENT", "LIST"]).await.text().contains("cmd=xreadgroup");
+        chasquimq_testkit::eventually("it waits", wait, blocked).await;
+        queue.store.forget_consumers(Duration::ZERO, 10).await.unwrap();
+        queue.store.add(&[job("a", false)], 0, 1).await.unwrap();
+    };
+    let (entries, ()) = tokio::join!(read, add);
+    let ids = [entries[0].id.clone()];
+    assert_eq!(queue.store.renew(GROUP, ME, &ids).await.unwrap(), [true]);
+    assert_eq!(queue.store.forget_consumers(Duration::ZERO, 10).await.unwrap(), 0);
+    assert_eq!(queue.dump().await.pending, [(text(&ids[0]), ME.to_owned(), 1)]);
+}
+
+#[tokio::test]
 async fn claim_takes_only_what_has_been_silent_for_a_lease() {
     let queue = Queue::new().await;
     let ids = queue.deliver(&["a", "b"]).await;

@@ -75,21 +75,44 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// The URL without its passwords.
+/// A server's URL as it may be shown: without user, password and parameters.
 pub fn redact(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "(not a URL)".into() };
+    if !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) {
+        return "(not a URL)".into();
+    }
     let (place, query) = rest.split_once('?').map_or((rest, ""), |(place, _)| (place, "?***"));
-    match (rest.rsplit_once('@'), place.rsplit_once('@')) {
-        (None, _) => format!("{scheme}://{place}{query}"),
-        (Some(_), Some((_, host))) => format!("{scheme}://***@{host}{query}"),
-        // An @ behind a question mark: which of them belongs to a password, only its owner knows.
-        (Some(_), None) => format!("{scheme}://***"),
+    match (rest[place.len()..].contains('@'), place.rsplit_once('@')) {
+        // Whether it belongs to a parameter or to a password, only its owner knows.
+        (true, _) => format!("{scheme}://***"),
+        (false, Some((_, host))) => format!("{scheme}://***@{host}{query}"),
+        (false, None) => format!("{scheme}://{place}{query}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_part_of_a_password_shows_wherever_it_stands(
+            before in "[^#]{0,8}", after in "[^#]{0,8}", user in "[a-z@:]{0,5}", more in "(,b:2|/0|)",
+        ) {
+            let secret = format!("{before}SECRET{after}");
+            for url in [
+                format!("redis://{user}:{secret}@host:1{more}"),
+                format!("redis-cluster://{user}:{secret}@a:1,{user}:{secret}@host:1{more}"),
+                format!("redis-sentinel://{user}:x@host:1{more}?sentinelPassword={secret}"),
+                format!("rediss://host:1{more}?a=b&password={secret}"),
+                secret,
+            ] {
+                let shown = redact(&url);
+                prop_assert!(!shown.contains("SECRET"), "{url} -> {shown}");
+            }
+        }
+    }
 
     #[test]
     fn passwords_never_show() {
@@ -99,6 +122,9 @@ mod tests {
         assert_eq!(redact("redis-sentinel://h?sentinelPassword=p@ss"), "redis-sentinel://***");
         assert_eq!(redact("redis://user:p?ss@host"), "redis://***");
         assert_eq!(redact("redis://u:p@host:1?sentinelPassword=p"), "redis://***@host:1?***");
+        assert_eq!(redact("redis-cluster://u:p@a:1,u:q@b:2"), "redis-cluster://***@b:2");
+        assert_eq!(redact("redis://u@x:p?ss@host"), "redis://***");
         assert_eq!(redact("user:secret"), "(not a URL)");
+        assert_eq!(redact("user:secret@host://x"), "(not a URL)");
     }
 }

@@ -145,3 +145,88 @@ fn deep_nesting_is_refused() {
     bytes.push(0xc0);
     assert_eq!(decode_all(&bytes.into()), Err(Invalid("options nested too deep")));
 }
+
+fn plain(id: &str) -> Vec<u8> {
+    let id = id.to_owned();
+    let (name, payload) = (Bytes::new(), Bytes::from_static(&[0xc0]));
+    let record = Record {
+        attempt: 0,
+        lost: 0,
+        id,
+        name,
+        payload,
+        created_at_ms: 1,
+        retry: None,
+        unique: false,
+    };
+    record.encode()
+}
+
+/// The parts as ids of jobs, and as the bytes of what is broken.
+fn parts(value: &[u8]) -> Vec<Result<String, Vec<u8>>> {
+    let part = |part: Result<Item, Broken>| match part {
+        Ok(item) => Ok(item.record.id),
+        Err(broken) => Err(broken.raw.to_vec()),
+    };
+    take_apart(&Bytes::copy_from_slice(value)).into_iter().map(part).collect()
+}
+
+#[test]
+fn a_record_that_cannot_be_read_costs_the_others_nothing() {
+    let (a, b) = (plain("a"), plain("b"));
+    let mut newer = plain("c");
+    newer[1] = FORMAT + 1;
+    let (one, two) = (Ok("a".to_owned()), Ok("b".to_owned()));
+    let value = [&a[..], &newer, &b].concat();
+    assert_eq!(parts(&value), [one.clone(), Err(newer.clone()), two.clone()]);
+    let newer_and_due = with_due(&newer, 5_000_000);
+    let value = [&newer_and_due[..], &b].concat();
+    assert_eq!(parts(&value), [Err(newer_and_due.to_vec()), two]);
+    // Nothing tells where these end.
+    for tail in [&b[..b.len() - 1], b"\xa4text", &[0xc1], &[0xdd, 0xff, 0xff, 0xff, 0xff]] {
+        assert_eq!(parts(&[&a[..], tail].concat()), [one.clone(), Err(tail.to_vec())]);
+    }
+    assert_eq!(parts(b"garbage"), [Err(b"garbage".to_vec())]);
+    assert_eq!(parts(b""), [Err(vec![])]);
+}
+
+#[test]
+fn the_records_of_an_entry_are_counted() {
+    let most = parts(&[0x90].repeat(1_000_000));
+    assert_eq!(most.len(), MAX_RECORDS + 1);
+    assert_eq!(most[MAX_RECORDS].as_ref().unwrap_err().len(), 1_000_000 - MAX_RECORDS);
+}
+
+proptest! {
+    #[test]
+    fn the_parts_of_an_entry_are_all_its_bytes(
+        pieces in proptest::collection::vec(
+            prop_oneof![
+                any_item().prop_map(|item| encode(&item).to_vec()),
+                proptest::collection::vec(any::<u8>(), 0..60),
+            ],
+            1..6,
+        ),
+    ) {
+        let value: Vec<u8> = pieces.concat();
+        let mut rebuilt = Vec::new();
+        for part in take_apart(&value.clone().into()) {
+            match part {
+                Ok(item) => {
+                    rebuilt.extend_from_slice(&item.raw);
+                    // A due time may be written in more bytes than it takes.
+                    let due = value[rebuilt.len()..].len();
+                    if item.due_ms.is_some() {
+                        let mut rest = &value[rebuilt.len()..];
+                        let read: Result<u64, _> = de::read_int(&mut rest);
+                        prop_assert_eq!(read.ok(), item.due_ms);
+                        let start = rebuilt.len();
+                        rebuilt.extend_from_slice(&value[start..start + due - rest.len()]);
+                    }
+                }
+                Err(broken) => rebuilt.extend_from_slice(&broken.raw),
+            }
+        }
+        prop_assert_eq!(rebuilt, value);
+    }
+}
