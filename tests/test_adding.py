@@ -48,12 +48,12 @@ async def test_an_unknown_outcome_carries_ids_under_which_adding_again_is_safe(
         assert all(isinstance(error, ConnectionError | TimeoutError) for error in unknown)
         # What the server had not read yet reaches it only now.
         own_server.cont()
-        ids = [id for error in unknown for id in error.job_ids]
+        ids = [job_id for error in unknown for job_id in error.job_ids]
         for _ in range(2):
             job = await queue.add("n", 0, job_id=ids[0])
             await queue.add("n", 1, delay_ms=60_000, job_id=ids[1])
             again = zip(bulk, ids[2:], strict=True)
-            await queue.add_bulk([{**job, "job_id": id} for job, id in again])
+            await queue.add_bulk([{**job, "job_id": job_id} for job, job_id in again])
         assert isinstance(job, Job)
         assert job.id == ids[0]
         assert stream_len(own_server, queue_name) == 5
