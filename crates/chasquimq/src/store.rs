@@ -223,20 +223,27 @@ impl Store {
         ];
         let reply =
             self.run(&scripts::CLAIM, &[&self.keys.stream, &self.keys.settled], args).await?;
-        let [_, cursor, ghosts, entries @ ..] = reply.items() else {
+        let [_, cursor, ghosts, taken @ ..] = reply.items() else {
             return Err(unexpected("claim"));
         };
-        let entries = entries.chunks_exact(4).map(|entry| Entry {
-            id: entry[0].bytes(),
-            fields: entry[1].items().iter().map(Reply::bytes).collect(),
-            deliveries: u32::try_from(entry[2].int().max(1)).unwrap_or(u32::MAX),
-            settled: entry[3].bytes(),
-        });
-        Ok(Claimed {
-            entries: entries.collect(),
-            cursor: cursor.bytes(),
-            ghosts: ghosts.int() as u64,
-        })
+        Ok(Claimed { entries: entries(taken), cursor: cursor.bytes(), ghosts: ghosts.int() as u64 })
+    }
+
+    /// Entries that were delivered to this consumer within the last `longest_ms` and that it does not
+    /// know of: the reply that brought them was lost.
+    pub async fn missed(
+        &self,
+        group: &str,
+        consumer: &str,
+        longest_ms: u64,
+        known: &[Bytes],
+        most: usize,
+    ) -> Result<Vec<Entry>> {
+        let mut args = vec![group.into(), consumer.into(), int(longest_ms), int(most as u64)];
+        args.extend(known.iter().map(bytes));
+        let reply =
+            self.run(&scripts::MISSED, &[&self.keys.stream, &self.keys.settled], args).await?;
+        Ok(entries(reply.items().get(1..).unwrap_or_default()))
     }
 
     /// Starts leases anew; per entry whether it was still this consumer's.
@@ -388,6 +395,17 @@ impl Store {
     fn cap(&self, wanted: bool) -> Arg {
         int(if self.events.enabled && wanted { self.events.max_stream_len.max(1) } else { 0 })
     }
+}
+
+/// Entries as claim and missed answer them.
+fn entries(items: &[Reply]) -> Vec<Entry> {
+    let entry = |entry: &[Reply]| Entry {
+        id: entry[0].bytes(),
+        fields: entry[1].items().iter().map(Reply::bytes).collect(),
+        deliveries: u32::try_from(entry[2].int().max(1)).unwrap_or(u32::MAX),
+        settled: entry[3].bytes(),
+    };
+    items.chunks_exact(4).map(entry).collect()
 }
 
 fn flag(on: bool) -> Arg {

@@ -37,6 +37,7 @@ scripts! {
     ENTER = "enter";
     LEAVE = "leave";
     CLAIM = "claim";
+    MISSED = "missed";
     RENEW = "renew";
     FINISH = "finish" after "settling";
     COMPLETE = "complete" after "settling";

@@ -34,7 +34,7 @@ impl<'s> Bed<'s> {
         };
         let events = EventsConfig::default();
         let store =
-            Store::connect(&proxy.url(), &queue.name, &tuning, &events, None).await.unwrap();
+            Store::connect(&proxy.url(), queue.name(), &tuning, &events, None).await.unwrap();
         // Teaches the server the scripts, whose absence would be told in a reply too.
         store.add_all(vec![job("p", false)], vec![], FREE).await.unwrap();
         store.add_all(vec![job("p", true)], vec![later("p")], FREE).await.unwrap();

@@ -22,7 +22,6 @@ pub struct Queue<'s> {
     pub store: Store,
     /// What the store tells the metrics.
     pub told: Arc<InMemorySink>,
-    pub name: String,
     prefix: String,
 }
 
@@ -92,7 +91,13 @@ impl<'s> Queue<'s> {
         let store = Store::connect(url, &name, &tuning, &events, metrics).await.unwrap();
         let stream = text(&store.keys().stream);
         let prefix = stream.strip_suffix("stream").unwrap().to_owned();
-        Self { server, store, told, name, prefix }
+        Self { server, store, told, prefix }
+    }
+
+    /// The queue's name.
+    pub fn name(&self) -> &str {
+        let (_, name) = self.prefix.split_once(':').unwrap();
+        name.strip_suffix("}:").unwrap()
     }
 
     /// The key of this suffix.
@@ -287,7 +292,6 @@ pub fn done(entry: &Bytes, total: usize, indexes: &[usize]) -> Completion {
 pub fn failed(entry: &Bytes, total: usize, index: usize) -> Retry {
     Retry {
         entry: entry.clone(),
-        check_owner: true,
         total,
         index,
         id: format!("job-{index}"),
