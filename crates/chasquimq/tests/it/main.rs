@@ -9,6 +9,7 @@ mod batching;
 mod bounds;
 mod cluster;
 mod crash;
+mod credentials;
 mod delayed;
 mod delivery;
 mod dlq;
