@@ -20,6 +20,7 @@ mod janitor;
 mod late;
 mod lead;
 mod leases;
+mod limits;
 mod load;
 mod packed;
 mod sentinel;
