@@ -15,6 +15,7 @@
 
 mod dial;
 mod errors;
+mod login;
 mod places;
 mod reply;
 mod session;
