@@ -57,7 +57,7 @@ impl Ui {
     }
 
     /// Whether a person reads stdout and wants colours (`NO_COLOR`).
-    pub(crate) fn colours(&self) -> bool {
+    pub(crate) fn colours() -> bool {
         io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
     }
 

@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use chasquimq::{Error, ErrorKind, Producer, ProducerConfig};
-use chasquimq_testkit::{Reply, Server, shared_server, unique_queue};
+use chasquimq_testkit::{Reply, Server, eventually, shared_server, unique_queue};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -143,7 +144,7 @@ async fn doctor_names_the_rights_that_a_user_lacks() {
     assert!(found.contains("may not touch") && found.contains("default"), "{found}");
 
     for (change, verdict, said) in [
-        (&["-wait", "-client|id"][..], "yellow", "+client|id for a quick stop, +wait for jobs"),
+        (&["-wait", "-client"][..], "yellow", "+client|id for a quick stop, +wait for jobs"),
         (&["-xadd", "-zrem"], "red", "this user lacks +xadd +zrem"),
     ] {
         let set = [&["ACL", "SETUSER", "u"], change].concat();
@@ -163,12 +164,21 @@ async fn doctor_names_the_rights_that_a_user_lacks() {
 
 #[tokio::test]
 async fn doctor_sees_replicas_and_what_they_cost() {
-    let server = Server::builder().config("min-replicas-to-write", "1").start().await;
+    let server = Server::builder()
+        .config("min-replicas-to-write", "1")
+        .config("repl-diskless-sync-delay", "0")
+        .start()
+        .await;
     let (code, told) = doctor(&server.url(), &[]).await;
     assert_eq!((code, of(&told, "replicas")[0].0.as_str()), (1, "red"), "{told}");
     let replica = Server::start().await;
     let port = server.port().to_string();
     assert_eq!(replica.command(&["REPLICAOF", "127.0.0.1", &port]).await.error(), None);
+    eventually("it is in step", Duration::from_secs(20), async || {
+        let info = replica.command(&["INFO", "replication"]).await;
+        info.text().contains("master_link_status:up")
+    })
+    .await;
     let (code, told) = doctor(&replica.url(), &[]).await;
     let found = of(&told, "replicas");
     assert_eq!((code, found[0].1.as_str()), (1, "this is a replica, which takes no jobs"));

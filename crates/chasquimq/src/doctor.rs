@@ -116,7 +116,10 @@ pub async fn server_version(url: &str) -> Result<ServerVersion> {
 async fn ask(exam: &Exam, queue: Option<&str>, roles: &[Role]) -> Result<Facts> {
     let hello = exam.hello().await?;
     let mut server = ServerVersion::new(&hello.server, &hello.version);
-    server.xackdel |= exam.knows_xackdel(&hello.server, &hello.version).await?;
+    // A replica refuses the question, as it refuses every write.
+    if server.is_valkey() && hello.role == "master" {
+        server.xackdel |= exam.knows_xackdel(&server).await?;
+    }
     let settings = Settings {
         fsync: exam.setting("appendfsync").await?,
         save: exam.setting("save").await?,

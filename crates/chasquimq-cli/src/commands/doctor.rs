@@ -15,8 +15,8 @@ use crate::{Host, Ui, until_interrupted};
 /// When nothing could be examined.
 const UNREACHABLE: u8 = 2;
 
-/// Exit codes: 0 all is green or yellow, 1 something is red, 2 no connection.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit code: 0 all is green or yellow, 1 something is red, 2 no connection.")]
 pub(crate) struct Args {
     /// The queue whose keys the user must be able to use; default: the queue named default.
     #[arg(long, value_name = "NAME")]
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode>
 }
 
 fn show(diagnosis: &Diagnosis, ui: &Ui) -> anyhow::Result<()> {
-    let colours = ui.colours();
+    let colours = Ui::colours();
     let user = diagnosis.user.as_ref().map(|user| format!(" as user {user}")).unwrap_or_default();
     ui.line(format!("{}{user}", diagnosis.url))?;
     for finding in &diagnosis.findings {

@@ -55,7 +55,7 @@ fn from(place: &str) -> From {
 }
 
 async fn follow(mut tail: Tail, args: &Args, ui: &Ui) -> anyhow::Result<()> {
-    let colours = ui.colours();
+    let colours = Ui::colours();
     loop {
         match tail.next().await? {
             Tailed::Event(event) if !args.name.is_empty() && !args.name.contains(&event.name) => {}

@@ -11,6 +11,7 @@ use super::{Keys, capabilities};
 use crate::acl::{KEY, Right};
 use crate::config::ConnectionTuning;
 use crate::error::{ErrorKind, Result};
+use crate::version::ServerVersion;
 
 /// A connection that asks.
 pub(crate) struct Exam {
@@ -54,8 +55,9 @@ impl Exam {
     }
 
     /// Whether the server knows XACKDEL, as far as this user may find out.
-    pub async fn knows_xackdel(&self, server: &str, version: &str) -> Result<bool> {
-        capabilities::has_ackdel(&self.link, &self.keys.stream, server, version).await
+    pub async fn knows_xackdel(&self, server: &ServerVersion) -> Result<bool> {
+        let (link, stream) = (&self.link, &self.keys.stream);
+        capabilities::has_ackdel(link, stream, &server.server, &server.version).await
     }
 
     /// What INFO tells; nothing where the user may not ask.
