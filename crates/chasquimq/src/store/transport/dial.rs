@@ -26,8 +26,6 @@ pub fn prepare(url: &str, tuning: &ConnectionTuning, deadline: Duration) -> Resu
             connection.max_command_attempts = 1;
             connection.max_command_buffer_len = tuning.max_in_flight + 64;
             connection.reconnect_on_auth_error = true;
-            // It would fail what is under way with another command's error; see `refused`.
-            connection.reconnect_errors = vec![];
         })
         .with_performance_config(|performance| {
             performance.default_command_timeout = deadline;
