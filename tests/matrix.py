@@ -1,8 +1,9 @@
 """Runs the tests on the servers of the matrix and tells what passed where. Started by tests/run.
 
-The first server runs every test. The others run what depends on the server: the engine's Rust tests, and the
-Python tests that are not marked ``any_server``. Nothing is rebuilt in between: the server is chosen by
-environment variables. The log of a suite that fails is printed, all are kept in .cache/logs.
+The first server runs every test, and the engine's a second time as a cluster of one node. The others run
+what depends on the server: the engine's Rust tests, and the Python tests that are not marked ``any_server``.
+Nothing is rebuilt in between: the server is chosen by environment variables. The log of a suite that fails is
+printed, all are kept in .cache/logs.
 """
 
 import argparse
@@ -153,6 +154,18 @@ def environment_of(kind: ServerKind) -> dict[str, str]:
     return {"CHASQUIMQ_TEST_SERVERS": pairs, "CHASQUIMQ_TEST_SERVER": kind.name}
 
 
+def clustered(kind: ServerKind, binaries: Iterable[TestBinary]) -> Outcome:
+    """Run the engine's tests on a server that is a cluster of one node."""
+    name = f"{kind.name}.cluster"
+    environment = {**environment_of(kind), "CHASQUIMQ_TEST_TOPOLOGY": "cluster"}
+    outcome = Outcome()
+    for binary in (each for each in binaries if each.path.name.startswith("it-")):
+        inside = {**environment, "CARGO_MANIFEST_DIR": str(binary.package)}
+        status = run(name, [binary.path], folder=binary.package, environment=inside)
+        outcome += rust_outcome(name).ended(status)
+    return outcome
+
+
 def rust(kind: ServerKind, binaries: Iterable[TestBinary], doc_tests: bool) -> Outcome:
     """Run Rust test binaries on a server."""
     environment = environment_of(kind)
@@ -206,6 +219,10 @@ def run_matrix(wanted: Sequence[str], quick: bool) -> Outcome:
         cells = (rust(kind, binaries if first else engine, first), python(kind, first))
         total = total + cells[0] + cells[1]
         rows.append((kind.name, kind.version(), str(cells[0]), str(cells[1])))
+        if first:
+            outcome = clustered(kind, engine)
+            total += outcome
+            rows.append((kind.name, "cluster", str(outcome), ""))
     print()
     for row in rows:
         print("{:<12} {:<9} {:<24} {}".format(*row))

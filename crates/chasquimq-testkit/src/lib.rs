@@ -4,15 +4,18 @@
 //! hurts its server starts one with [`Server::start`] or [`Server::builder`]. Every server listens on the
 //! loopback alone, keeps its data in a folder of its own and ends with the test process, however that ends.
 //!
-//! Which server it is says the environment: `CHASQUIMQ_TEST_SERVER` names one of [`ServerKind::all`].
+//! Which server it is says the environment: `CHASQUIMQ_TEST_SERVER` names one of [`ServerKind::all`]. With
+//! `CHASQUIMQ_TEST_TOPOLOGY=cluster` every server is a cluster of one node and [`Server::url`] says so.
 //!
 //! The faces here panic instead of returning errors: a test has nothing better to do with them.
 
 mod client;
+mod cluster;
 mod kind;
 mod process;
 mod proxy;
 mod reply;
+mod sentinel;
 mod server;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,9 +23,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
+pub use cluster::Cluster;
 pub use kind::ServerKind;
 pub use proxy::ChaosProxy;
 pub use reply::Reply;
+pub use sentinel::Sentinels;
 pub use server::{Server, ServerBuilder};
 
 /// The server that all tests of this process share, started by the first that asks. Treat it kindly: no

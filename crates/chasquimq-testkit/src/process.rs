@@ -22,13 +22,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `binary` with the configuration file `server.conf` of `dir`, logging to its `server.log`.
-    pub(crate) fn spawn(binary: &Path, dir: &Path) -> Result<Self> {
+    /// Starts `binary`, perhaps as a Sentinel, with the configuration file `server.conf` of `dir`, logging
+    /// to its `server.log`.
+    pub(crate) fn spawn(binary: &Path, dir: &Path, sentinel: bool) -> Result<Self> {
         let mut watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "watchdog"])
             .arg(dir)
             .arg(binary)
             .arg(dir.join("server.conf"))
+            .args(sentinel.then_some("--sentinel"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

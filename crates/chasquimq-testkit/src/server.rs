@@ -28,6 +28,34 @@ pub struct ServerBuilder {
     kind: Option<ServerKind>,
     aof: bool,
     config: Vec<(String, String)>,
+    role: Option<Role>,
+}
+
+/// What a server process is, if it is not what `CHASQUIMQ_TEST_TOPOLOGY` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A server of its own.
+    Alone,
+    /// A node of a cluster whose slots somebody else will give it.
+    Node,
+    /// A cluster of one node, which owns every slot.
+    OneNodeCluster,
+    /// A Sentinel.
+    Sentinel,
+}
+
+impl Role {
+    /// `cluster` in `CHASQUIMQ_TEST_TOPOLOGY` makes a cluster of one node of every plain server.
+    fn of_environment() -> Self {
+        match std::env::var("CHASQUIMQ_TEST_TOPOLOGY").as_deref() {
+            Ok("cluster") => Self::OneNodeCluster,
+            _ => Self::Alone,
+        }
+    }
+
+    fn is_clustered(self) -> bool {
+        matches!(self, Self::Node | Self::OneNodeCluster)
+    }
 }
 
 impl ServerBuilder {
@@ -53,6 +81,11 @@ impl ServerBuilder {
         self
     }
 
+    pub(crate) fn role(mut self, role: Role) -> Self {
+        self.role = Some(role);
+        self
+    }
+
     /// Starts it and waits until it answers.
     ///
     /// # Panics
@@ -69,16 +102,22 @@ impl ServerBuilder {
     fn start_blocking(self) -> Result<Server> {
         let kind = self.kind.clone().map_or_else(ServerKind::chosen, Ok)?;
         let version = kind.version()?;
+        let role = self.role.unwrap_or_else(Role::of_environment);
         let dir = tempfile::Builder::new().prefix("chasquimq-test-").tempdir()?;
         let deadline = Instant::now() + START;
         loop {
-            let port = free_port()?;
-            std::fs::write(dir.path().join("server.conf"), self.config_file(dir.path(), port))?;
-            match launch(kind.path(), dir.path())? {
+            let port = free_port(role.is_clustered())?;
+            let file = self.config_file(role, dir.path(), port);
+            std::fs::write(dir.path().join("server.conf"), file)?;
+            match launch(kind.path(), dir.path(), role)? {
                 Launched::Ready(process) => {
                     let running = Mutex::new(Some(process));
                     let client = Arc::new(Mutex::new(self.client(dir.path())));
-                    return Ok(Server { running, client, kind, version, port, dir });
+                    let server = Server { running, client, kind, version, port, dir, role };
+                    if role == Role::OneNodeCluster {
+                        server.own_every_slot()?;
+                    }
+                    return Ok(server);
                 }
                 Launched::PortTaken if Instant::now() < deadline => {}
                 Launched::PortTaken => bail!("no free port on 127.0.0.1"),
@@ -93,13 +132,18 @@ impl ServerBuilder {
         Client::new(dir.join("server.sock"), password)
     }
 
-    fn config_file(&self, dir: &Path, port: u16) -> String {
+    fn config_file(&self, role: Role, dir: &Path, port: u16) -> String {
         let dir = dir.display();
         let mut file = format!(
-            "bind 127.0.0.1\nport {port}\nunixsocket {dir}/server.sock\ndir {dir}\ndaemonize no\n\
-             save \"\"\nappendonly {}\nappendfsync always\n",
-            if self.aof { "yes" } else { "no" },
+            "bind 127.0.0.1\nport {port}\nunixsocket {dir}/server.sock\ndir {dir}\ndaemonize no\n"
         );
+        if role != Role::Sentinel {
+            let aof = if self.aof { "yes" } else { "no" };
+            let _ = writeln!(file, "save \"\"\nappendonly {aof}\nappendfsync always");
+        }
+        if role.is_clustered() {
+            file.push_str("cluster-enabled yes\n");
+        }
         for (name, value) in &self.config {
             let value = if value.is_empty() { "\"\"" } else { value };
             let _ = writeln!(file, "{name} {value}");
@@ -116,6 +160,7 @@ pub struct Server {
     version: String,
     port: u16,
     dir: TempDir,
+    role: Role,
 }
 
 impl Server {
@@ -132,9 +177,10 @@ impl Server {
         ServerBuilder::default()
     }
 
-    /// `redis://127.0.0.1:port`.
+    /// `redis://127.0.0.1:port`, or `redis-cluster://…` when it is a node of a cluster.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let scheme = if self.role.is_clustered() { "redis-cluster" } else { "redis" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// The name of its kind, such as `redis-7.0`.
@@ -169,7 +215,8 @@ impl Server {
     pub async fn restart(&self) {
         self.kill9();
         let (binary, dir) = (self.kind.path().to_owned(), self.dir.path().to_owned());
-        let relaunched = spawn_blocking(move || relaunch(&binary, &dir)).await;
+        let role = self.role;
+        let relaunched = spawn_blocking(move || relaunch(&binary, &dir, role)).await;
         match relaunched {
             Ok(Ok(process)) => *lock(&self.running) = Some(process),
             Ok(Err(error)) => panic!("the test server does not come back: {error:#}"),
@@ -191,6 +238,22 @@ impl Server {
     /// When it is down.
     pub fn cont(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Takes all slots and waits until it serves them, which takes a new node two seconds.
+    fn own_every_slot(&self) -> Result<()> {
+        let slots = (0..16384).map(|slot: u16| slot.to_string().into_bytes());
+        let words = [b"CLUSTER".to_vec(), b"ADDSLOTS".to_vec()];
+        lock(&self.client).command(&words.into_iter().chain(slots).collect::<Vec<_>>())?;
+        let deadline = Instant::now() + START;
+        let info = [b"CLUSTER".to_vec(), b"INFO".to_vec()];
+        while !lock(&self.client).command(&info)?.text().contains("cluster_state:ok") {
+            if Instant::now() > deadline {
+                bail!("the cluster of one node does not serve its slots");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     fn signal(&self, signal: Signal) {
@@ -229,10 +292,10 @@ enum Launched {
 }
 
 /// Starts the server of `dir` and waits until it answers.
-fn launch(binary: &Path, dir: &Path) -> Result<Launched> {
+fn launch(binary: &Path, dir: &Path, role: Role) -> Result<Launched> {
     let log = dir.join("server.log");
     std::fs::write(&log, "")?;
-    let process = Process::spawn(binary, dir)?;
+    let process = Process::spawn(binary, dir, role == Role::Sentinel)?;
     // Its Unix socket, since another server might answer on the port.
     let mut client = Client::new(dir.join("server.sock"), None);
     let deadline = Instant::now() + START;
@@ -253,10 +316,10 @@ fn launch(binary: &Path, dir: &Path) -> Result<Launched> {
 }
 
 /// The port is the same as before, so one that is taken for a moment is waited for.
-fn relaunch(binary: &Path, dir: &Path) -> Result<Process> {
+fn relaunch(binary: &Path, dir: &Path, role: Role) -> Result<Process> {
     let deadline = Instant::now() + START;
     loop {
-        match launch(binary, dir)? {
+        match launch(binary, dir, role)? {
             Launched::Ready(process) => return Ok(process),
             Launched::PortTaken if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(50));
@@ -272,7 +335,9 @@ fn is_loading(reply: &Reply) -> bool {
 
 /// A port below those that the kernel gives to outgoing connections: a client that dials a dead server on
 /// one of those may connect to itself and hold the port.
-fn free_port() -> Result<u16> {
+fn free_port(with_bus: bool) -> Result<u16> {
+    /// A node of a cluster listens on a second port, so far above the first.
+    const BUS: u16 = 10_000;
     const FIRST: u16 = 12_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -281,7 +346,8 @@ fn free_port() -> Result<u16> {
         let start = std::process::id() as u16;
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + start.wrapping_mul(61).wrapping_add(step) % COUNT;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if is_free(port) && (!with_bus || is_free(port + BUS)) {
             return Ok(port);
         }
     }

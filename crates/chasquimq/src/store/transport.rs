@@ -11,27 +11,32 @@
 //!   messages, in RESP3 too, and gives every later reply to the wrong command: scripts answer with
 //!   a number first, other commands with nested arrays or none.
 //! - It knows few error codes: [`classify`] reads the server's own text.
+//! - It follows a cluster and Sentinels in ways of its own: see [`places`].
 
 mod dial;
 mod errors;
+mod places;
+mod reply;
+mod session;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::clients::Client;
 use fred::interfaces::{ClientInterface, ClientLike, EventInterface, PubsubInterface};
-use fred::prelude::Builder;
 use fred::types::config::{Options, Server};
-use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Resp3Frame, Value};
-use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
-use tokio::task::JoinHandle;
+use fred::types::{ClusterHash, CustomCommand};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, broadcast, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use dial::prepare;
 pub use dial::redact;
+use errors::{Refusal, from_client, is_noscript, was_not_sent};
 pub use errors::{classify, is_unknown_command};
-use errors::{from_client, is_noscript, server_error, was_not_sent};
+use places::{Address, Places};
+pub use reply::{Arg, Reply, bytes, int};
+use session::Session;
 
 use crate::config::ConnectionTuning;
 use crate::error::{Error, ErrorKind, Result};
@@ -39,90 +44,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// A wait too short to send anything in; to the library, zero means for ever.
 const SHORTEST: Duration = Duration::from_millis(2);
 
-/// One argument of a command. Bytes and texts convert into it.
-pub type Arg = Value;
+/// A reply that is as late as this raises the question whether its server still owns the slot.
+const LATE: Duration = Duration::from_millis(500);
 
-/// A number as an argument.
-pub fn int(value: u64) -> Arg {
-    Value::Integer(value as i64)
-}
-
-/// Shared bytes as an argument, not copied.
-pub fn bytes(value: &Bytes) -> Arg {
-    Value::Bytes(value.clone())
-}
-
-/// What a server answered.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// Nothing.
-    Nil,
-    /// A number.
-    Int(i64),
-    /// A string of bytes.
-    Bytes(Bytes),
-    /// A list; maps are lists of alternating keys and values.
-    List(Vec<Reply>),
-}
-
-impl Reply {
-    /// The items of a list; none for anything else.
-    pub fn items(&self) -> &[Reply] {
-        if let Self::List(items) = self { items } else { &[] }
-    }
-
-    /// The number, or the number a text spells; 0 for anything else.
-    pub fn int(&self) -> i64 {
-        match self {
-            Self::Int(n) => *n,
-            Self::Bytes(b) => std::str::from_utf8(b).ok().and_then(|s| s.parse().ok()).unwrap_or(0),
-            _ => 0,
-        }
-    }
-
-    /// The text, invalid UTF-8 replaced; empty for anything else.
-    pub fn text(&self) -> String {
-        if let Self::Bytes(b) = self {
-            String::from_utf8_lossy(b).into_owned()
-        } else {
-            String::new()
-        }
-    }
-
-    /// The bytes; empty for anything else.
-    pub fn bytes(&self) -> Bytes {
-        if let Self::Bytes(b) = self { b.clone() } else { Bytes::new() }
-    }
-
-    fn read(frame: Resp3Frame) -> Result<Self> {
-        Ok(match frame {
-            Resp3Frame::Number { data, .. } => Self::Int(data),
-            Resp3Frame::BlobString { data, .. }
-            | Resp3Frame::SimpleString { data, .. }
-            | Resp3Frame::BigNumber { data, .. }
-            | Resp3Frame::VerbatimString { data, .. } => Self::Bytes(data),
-            Resp3Frame::Boolean { data, .. } => Self::Int(i64::from(data)),
-            Resp3Frame::Double { data, .. } => Self::Bytes(data.to_string().into()),
-            Resp3Frame::SimpleError { data, .. } => return Err(server_error(&data)),
-            Resp3Frame::BlobError { data, .. } => {
-                return Err(server_error(&String::from_utf8_lossy(&data)));
-            }
-            Resp3Frame::Array { data, .. } | Resp3Frame::Push { data, .. } => {
-                Self::List(data.into_iter().map(Self::read).collect::<Result<_>>()?)
-            }
-            Resp3Frame::Map { data, .. } => Self::List(
-                data.into_iter()
-                    .flat_map(|(k, v)| [k, v])
-                    .map(Self::read)
-                    .collect::<Result<_>>()?,
-            ),
-            Resp3Frame::Set { data, .. } => {
-                Self::List(data.into_iter().map(Self::read).collect::<Result<_>>()?)
-            }
-            Resp3Frame::Null | Resp3Frame::Hello { .. } | Resp3Frame::ChunkedString(_) => Self::Nil,
-        })
-    }
-}
+/// Between two tries at a slot that is on its way to another server.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A Lua script and its SHA-1, by which the server knows it.
 pub struct Script {
@@ -142,56 +68,14 @@ impl Script {
 /// One connection to the server that owns a slot, shared by all who hold it.
 pub struct Link {
     sessions: watch::Sender<Arc<Session>>,
-    builder: Builder,
+    places: Places,
     slot: u16,
     permits: Semaphore,
     max_in_flight: u32,
     deadline: Duration,
-}
-
-/// A client and the tasks that drive it, which end with it.
-struct Session {
-    client: Client,
-    task: ConnectHandle,
-    pulse: JoinHandle<()>,
-}
-
-impl Session {
-    fn open(client: Client) -> Self {
-        let task = client.connect();
-        let pulse = tokio::spawn(pulse(client.perf_config().default_command_timeout / 2));
-        Self { client, task, pulse }
-    }
-
-    /// Connects; the first failure counts.
-    async fn reach(builder: &Builder) -> Result<Self> {
-        let mut builder = builder.clone();
-        builder.with_config(|config| config.fail_fast = true);
-        let client = builder.build().map_err(|error| from_client(&error))?;
-        let (mut connected, mut failed) = (client.reconnect_rx(), client.error_rx());
-        let session = Self::open(client);
-        tokio::select! {
-            biased;
-            Ok(_) = connected.recv() => Ok(session),
-            Ok((error, _)) = failed.recv() => Err(from_client(&error)),
-            else => Err(Error::new(ErrorKind::Connection, "the connection was closed")),
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.task.abort();
-        self.pulse.abort();
-    }
-}
-
-/// Keeps a timer that ends before any command's does: the runtime wakes its driver, by a system
-/// call, for each timer that is the earliest of all.
-async fn pulse(period: Duration) {
-    loop {
-        sleep(period.max(SHORTEST)).await;
-    }
+    longest_wait: Duration,
+    /// Held by the one who finds out where the slot is.
+    looking: Mutex<()>,
 }
 
 impl Drop for Link {
@@ -211,17 +95,22 @@ impl Link {
         longest_wait: Duration,
     ) -> Result<Self> {
         let deadline = tuning.command_timeout + 2 * longest_wait;
-        let builder = prepare(url, tuning, deadline)?;
+        let places = Places::new(prepare(url, tuning, deadline)?, tuning.connect_timeout);
+        let slot = fred::util::redis_keyslot(key);
+        let reach = async {
+            let at = places.owner(slot).await?;
+            Session::reach(places.client(&at, true)?, at).await
+        };
         let within = tuning.connect_timeout + tuning.command_timeout;
         let late = |_| Err(Error::new(ErrorKind::Timeout, "no answer in time"));
-        let reached = timeout(within, Session::reach(&builder)).await.unwrap_or_else(late);
+        let reached = timeout(within, reach).await.unwrap_or_else(late);
         let session = reached
             .map_err(|error| error.context(format_args!("connecting to {}", redact(url))))?;
         let sessions = watch::Sender::new(Arc::new(session));
-        let slot = fred::util::redis_keyslot(key);
         let permits = Semaphore::new(tuning.max_in_flight);
         let max_in_flight = u32::try_from(tuning.max_in_flight).unwrap_or(u32::MAX);
-        Ok(Self { sessions, builder, slot, permits, max_in_flight, deadline })
+        let looking = Mutex::new(());
+        Ok(Self { sessions, places, slot, permits, max_in_flight, deadline, longest_wait, looking })
     }
 
     /// Sends one command, once. It waits for a reconnect, but never past its deadline.
@@ -270,10 +159,44 @@ impl Link {
             let left = left(until)?;
             let client = session.client.with_options(&within(left));
             // Boxed, or it would make every future above it some KiB larger.
-            match Box::pin(client.custom_raw(custom.clone(), args.to_vec())).await {
+            let reply = Box::pin(client.custom_raw(custom.clone(), args.to_vec()));
+            match self.unless_overtaken(&session, blocks, reply).await? {
                 Err(error) if was_not_sent(&error) => sleep(SHORTEST).await,
                 Err(error) => return Err(self.failed(&session, &error, left)),
-                Ok(frame) => return Reply::read(frame).inspect_err(|e| self.refused(&session, e)),
+                Ok(frame) => match Reply::read(frame) {
+                    Err(error) if self.is_elsewhere(&session, &error).await => sleep(PAUSE).await,
+                    Err(error) => return Err(self.explained(error)),
+                    Ok(reply) => return Ok(reply),
+                },
+            }
+        }
+    }
+
+    /// Waits for a reply, but no longer than its server owns the slot.
+    async fn unless_overtaken<T>(
+        &self,
+        session: &Arc<Session>,
+        blocks: bool,
+        reply: impl Future<Output = T>,
+    ) -> Result<T> {
+        if self.places.is_fixed() {
+            return Ok(reply.await);
+        }
+        let late = Instant::now() + if blocks { self.longest_wait + LATE } else { LATE };
+        let overtaken = async {
+            while self.is_current(session) {
+                sleep(LATE).await;
+                if Instant::now() >= late || !session.client.is_connected() {
+                    Box::pin(self.look(session)).await;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            reply = reply => Ok(reply),
+            () = overtaken => {
+                let why = "another server became the primary before the reply came";
+                Err(Error::new(ErrorKind::Connection, why))
             }
         }
     }
@@ -302,27 +225,63 @@ impl Link {
             kind => *kind == fred::error::ErrorKind::Backpressure,
         };
         if stuck {
-            self.replace(session);
+            self.replace(session, &session.at);
         }
         from_client(error)
     }
 
-    /// Where the primary has become a replica, the new one is looked for.
-    fn refused(&self, session: &Arc<Session>, error: &Error) {
-        let text = error.to_string();
-        if ["READONLY", "MASTERDOWN"].iter().any(|code| text.contains(code)) {
-            self.replace(session);
+    /// Whether a command was refused only because another server is to be asked, or this one later.
+    async fn is_elsewhere(&self, session: &Arc<Session>, error: &Error) -> bool {
+        match Refusal::of(error) {
+            None => false,
+            // The address may lead to another server by now.
+            Some(Refusal::NotPrimary) if self.places.is_fixed() => {
+                self.replace(session, &session.at);
+                false
+            }
+            Some(_) if self.places.is_fixed() => false,
+            // Following it would not help: scripts name keys that do not exist, for which the other
+            // server has no answer before the whole slot is there.
+            Some(Refusal::Moving) => true,
+            Some(refusal) => {
+                Box::pin(self.look(session)).await;
+                refusal == Refusal::Moved || !self.is_current(session)
+            }
         }
     }
 
+    fn explained(&self, error: Error) -> Error {
+        if !self.places.is_fixed() || Refusal::of(&error) != Some(Refusal::Moved) {
+            return error;
+        }
+        Error::config(
+            "the server is one node of a cluster: its URL must begin with redis-cluster://",
+        )
+        .with_source(error)
+    }
+
+    /// Finds out where the slot is served now, and goes there.
+    async fn look(&self, session: &Arc<Session>) {
+        let Ok(_alone) = self.looking.try_lock() else { return };
+        match self.places.owner(self.slot).await {
+            Ok(at) if at != session.at => self.replace(session, &at),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "looking for the primary"),
+        }
+    }
+
+    fn is_current(&self, session: &Arc<Session>) -> bool {
+        Arc::ptr_eq(&self.sessions.borrow(), session)
+    }
+
     /// Opens another session in the place of this one, which lives until its last command ends.
-    fn replace(&self, stale: &Arc<Session>) {
+    fn replace(&self, stale: &Arc<Session>, at: &Address) {
         self.sessions.send_if_modified(|current| {
-            let Ok(client) = self.builder.build() else { return false };
+            let Ok(client) = self.places.client(at, false) else { return false };
             let is_current = Arc::ptr_eq(current, stale) && !self.permits.is_closed();
             if is_current {
                 tracing::warn!("the connection is of no use any more: connecting anew");
-                *current = Arc::new(Session::open(client));
+                *current = Arc::new(Session::open(client, at.clone()));
             }
             is_current
         });
@@ -330,7 +289,11 @@ impl Link {
 
     /// Wakes the command that blocks `other`, whose reply then comes at once.
     pub async fn unblock(&self, other: &Link) {
-        let ids = other.sessions.borrow().client.connection_ids();
+        let (ours, theirs) =
+            (Arc::clone(&self.sessions.borrow()), Arc::clone(&other.sessions.borrow()));
+        // The number of a connection means nothing to another server.
+        let ids =
+            if ours.at == theirs.at { theirs.client.connection_ids() } else { HashMap::new() };
         for id in ids.into_values() {
             if let Err(error) = self.call("CLIENT", vec!["UNBLOCK".into(), id.into()]).await {
                 tracing::debug!(%error, "could not wake the reader; it wakes by itself");
@@ -351,11 +314,13 @@ impl Link {
         let client = session.client.with_options(&options);
         let messages = session.client.message_rx();
         let channel = String::from_utf8_lossy(channel).into_owned();
-        let (sent, answered) =
-            tokio::join!(client.subscribe(channel), client.custom_raw(ping, Vec::<Arg>::new()));
+        let both = async {
+            tokio::join!(client.subscribe(channel), client.custom_raw(ping, Vec::<Arg>::new()))
+        };
+        let (sent, answered) = self.unless_overtaken(&session, false, Box::pin(both)).await?;
         sent.map_err(|error| from_client(&error))?;
         let answered = answered.map_err(|e| self.failed(&session, &e, self.deadline))?;
-        Reply::read(answered).inspect_err(|_| self.replace(&session))?;
+        Reply::read(answered).inspect_err(|_| self.replace(&session, &session.at))?;
         Ok(Messages(messages))
     }
 

@@ -7,6 +7,7 @@ mod support;
 
 mod batching;
 mod bounds;
+mod cluster;
 mod crash;
 mod delayed;
 mod delivery;
@@ -17,7 +18,9 @@ mod faults;
 mod janitor;
 mod lead;
 mod leases;
+mod load;
 mod packed;
+mod sentinel;
 mod shutdown;
 mod sinks;
 mod told;

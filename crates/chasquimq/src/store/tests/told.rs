@@ -52,7 +52,7 @@ async fn each_verb_is_timed_under_its_name() {
     store.promote("p", lease, 10).await.unwrap();
     store.unlock("p").await.unwrap();
     store.inspect().await.unwrap();
-    store.forget_consumers(Duration::from_secs(60), 1).await.unwrap();
+    store.forget_consumers(Duration::from_mins(1), 1).await.unwrap();
     let dlq_id = store.dead(None, 1).await.unwrap().remove(0).dlq_id;
     store.replay(&[Replay { dlq_id, job: job("h", false) }]).await.unwrap();
     store.leave(GROUP, "nobody").await.unwrap();

@@ -13,6 +13,32 @@ pub fn is_unknown_command(error: &Error) -> bool {
     error.kind() == ErrorKind::Server && text.contains("unknown") && text.contains("command")
 }
 
+/// A refusal that carried nothing out and that another server, or a little time, can mend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// The slot is served by another node (`MOVED`).
+    Moved,
+    /// The slot is on its way to another node (`ASK`, `TRYAGAIN`).
+    Moving,
+    /// The server is a replica (`READONLY`, `MASTERDOWN`).
+    NotPrimary,
+}
+
+impl Refusal {
+    /// What this error is, if it is one of these.
+    pub fn of(error: &Error) -> Option<Self> {
+        let text = error.to_string();
+        let refusals = [
+            ("MOVED ", Self::Moved),
+            ("ASK ", Self::Moving),
+            ("TRYAGAIN", Self::Moving),
+            ("READONLY", Self::NotPrimary),
+            ("MASTERDOWN", Self::NotPrimary),
+        ];
+        refusals.into_iter().find(|(code, _)| spoken(&text, code)).map(|(_, refusal)| refusal)
+    }
+}
+
 /// There was no connection to send it over, and its turn had come.
 pub fn was_not_sent(error: &fred::error::Error) -> bool {
     error.details() == "Failed to route command."
@@ -27,6 +53,8 @@ pub fn from_client(error: &fred::error::Error) -> Error {
         | Theirs::Tls
         | Theirs::Protocol
         | Theirs::Sentinel
+        // It closes the connection at CLUSTERDOWN and tells all that was under way of it.
+        | Theirs::Cluster
         | Theirs::Routing => ErrorKind::Connection,
         Theirs::Timeout => ErrorKind::Timeout,
         Theirs::Backpressure => ErrorKind::Unavailable,
@@ -67,6 +95,8 @@ pub fn classify(text: &str) -> ErrorKind {
         ("LOADING", ErrorKind::Unavailable),
         ("MASTERDOWN", ErrorKind::Unavailable),
         ("CLUSTERDOWN", ErrorKind::Unavailable),
+        ("MOVED ", ErrorKind::Unavailable),
+        ("ASK ", ErrorKind::Unavailable),
         ("TRYAGAIN", ErrorKind::Unavailable),
         ("MISCONF", ErrorKind::Unavailable),
         ("NOREPLICAS", ErrorKind::Unavailable),
@@ -74,11 +104,7 @@ pub fn classify(text: &str) -> ErrorKind {
         ("UNBLOCKED", ErrorKind::Unavailable),
         ("ERR max number of clients reached", ErrorKind::Unavailable),
     ];
-    let spoken = |code: &str| {
-        text.trim_start_matches('-').starts_with(code)
-            || text.split(": ").skip(1).any(|part| part.trim_start_matches('-').starts_with(code))
-    };
-    if let Some((_, kind)) = CODES.iter().find(|(code, _)| spoken(code)) {
+    if let Some((_, kind)) = CODES.iter().find(|(code, _)| spoken(text, code)) {
         return *kind;
     }
     let denied = ["ACL failure in script", "can't run this command", "can't access"];
@@ -87,6 +113,11 @@ pub fn classify(text: &str) -> ErrorKind {
     } else {
         ErrorKind::Server
     }
+}
+
+fn spoken(text: &str, code: &str) -> bool {
+    text.trim_start_matches('-').starts_with(code)
+        || text.split(": ").skip(1).any(|part| part.trim_start_matches('-').starts_with(code))
 }
 
 #[cfg(test)]
@@ -106,6 +137,8 @@ mod tests {
                 ErrorKind::WrongType,
             ),
             ("READONLY You can't write against a read only replica.", ErrorKind::Unavailable),
+            ("MOVED 3999 127.0.0.1:6381", ErrorKind::Unavailable),
+            ("CLUSTERDOWN Hash slot not served", ErrorKind::Unavailable),
             ("BUSY Redis is busy running a script.", ErrorKind::Unavailable),
             ("BUSYGROUP Consumer Group name already exists", ErrorKind::Server),
             ("NOPERM this user has no permissions to run the 'xadd' command", ErrorKind::Auth),
