@@ -12,7 +12,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ENGINE = ROOT / "crates" / "chasquimq"
 
-PURE = ("lifecycle.rs", "retry.rs", "job.rs", "store/wire.rs", "msgpack.rs", "events/unpack.rs")
+PURE = (
+    "lifecycle.rs",
+    "retry.rs",
+    "job.rs",
+    "store/wire.rs",
+    "msgpack.rs",
+    "events/unpack.rs",
+    "store/replies.rs",
+    "consumer/text.rs",
+)
 IMPURE = re.compile(r"\basync\b|\bSystemTime\b|\bInstant::now\b|\brand::")
 """A clock, randomness, or waiting."""
 

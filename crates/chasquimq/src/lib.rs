@@ -10,6 +10,9 @@ pub mod consumer;
 pub mod dlq;
 pub mod error;
 pub mod events;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inspect;
 mod janitor;
 pub mod job;

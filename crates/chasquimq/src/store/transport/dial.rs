@@ -45,7 +45,11 @@ fn parse(url: &str) -> Result<Config> {
              redis+unix://",
         ));
     }
-    let mut config = Config::from_url(url).map_err(|error| unusable(error.details()))?;
+    let mut config = Config::from_url(url).map_err(|error| {
+        // What it could not read, which may be a part of the password, stands behind the colon.
+        let details = error.details();
+        unusable(details.rsplit_once(": ").map_or(details, |(what, _)| what))
+    })?;
     config.username = config.username.map(word);
     config.password = config.password.map(word);
     Ok(config)
@@ -110,6 +114,12 @@ mod tests {
                 prop_assert!(!shown.contains("SECRET"), "{url} -> {shown}");
             }
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_a_url_is_not_shown() {
+        let error = parse("redis-cluster://:p?node=SECRET@a:1").unwrap_err().to_string();
+        assert!(error.contains("cluster node") && !error.contains("SECRET"), "{error}");
     }
 
     #[test]
