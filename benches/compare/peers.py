@@ -74,3 +74,12 @@ def load(cache: Path) -> dict[str, Peer]:
     """Return the queues by name; our own is the one without packages to install."""
     table = tomllib.loads((HERE / "peers.toml").read_text())
     return {name: Peer(name=name, cache=cache, **entry) for name, entry in table.items()}
+
+
+if __name__ == "__main__":
+    # Installs the named queues; tells of each its package, version and interpreter.
+    known = load(REPOSITORY / ".cache/benches")
+    for name in sys.argv[1:]:
+        peer = known[name]
+        peer.install()
+        print(f"{peer.packages[0]}={peer.folder / 'bin/python'}")

@@ -1,5 +1,6 @@
 //! Workers and producers, each behind a proxy of its own, and the harm that is done to them.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct Fleet {
     workers: Vec<Worker>,
     producers: Vec<Producer>,
     misdeeds: StdMutex<Vec<String>>,
+    /// What starts a process, before its role.
+    command: Vec<OsString>,
 }
 
 /// The place of a worker: when one is killed, the next takes it.
@@ -58,9 +61,10 @@ impl Fleet {
     pub async fn start(server: Server, folder: &Path, setup: &Setup) -> Result<Self> {
         let log = Log::open(&folder.join("runner.log"))?;
         let (mut workers, mut producers) = (Vec::new(), Vec::new());
+        let command = setup.peer.command()?;
         for number in 0..WORKERS {
             let (place, proxy) = (format!("w{number}"), ChaosProxy::start(server.port()).await);
-            let process = worker(folder, &proxy, &place, 0)?;
+            let process = worker(&command, folder, &proxy, &place, 0)?;
             workers.push(Worker {
                 place,
                 proxy,
@@ -69,11 +73,12 @@ impl Fleet {
         }
         for number in 1..=PRODUCERS {
             let (name, proxy) = (format!("p{number}"), ChaosProxy::start(server.port()).await);
-            let process = Mutex::new(producer(folder, &proxy, &name, number, setup)?);
+            let process = Mutex::new(producer(&command, folder, &proxy, (&name, number), setup)?);
             producers.push(Producer { name, proxy, process });
         }
         let folder = folder.to_owned();
-        Ok(Self { server, folder, log, workers, producers, misdeeds: StdMutex::default() })
+        let misdeeds = StdMutex::default();
+        Ok(Self { server, folder, log, workers, producers, misdeeds, command })
     }
 
     pub fn server(&self) -> &Server {
@@ -167,8 +172,9 @@ impl Fleet {
             self.note(Harm::Stop, whom, from)?;
         }
         incarnation.number += 1;
+        let Worker { place, proxy, .. } = worker;
         incarnation.process =
-            self::worker(&self.folder, &worker.proxy, &worker.place, incarnation.number)?;
+            self::worker(&self.command, &self.folder, proxy, place, incarnation.number)?;
         Ok(())
     }
 
@@ -223,20 +229,26 @@ impl Fleet {
     }
 }
 
-fn worker(folder: &Path, proxy: &ChaosProxy, place: &str, number: u32) -> Result<Process> {
+fn worker(
+    command: &[OsString],
+    folder: &Path,
+    proxy: &ChaosProxy,
+    place: &str,
+    number: u32,
+) -> Result<Process> {
     let name = format!("{place}.{number}");
     let log = folder.join(format!("{name}.log"));
-    let args = ["worker", "--url", &proxy.url(), "--name", &name, "--log"];
-    let mut args: Vec<_> = args.map(std::ffi::OsString::from).into();
-    args.push(log.into());
-    Process::start(&args, &folder.join(format!("{name}.err")))
+    let mut command = command.to_vec();
+    command.extend(["worker", "--url", &proxy.url(), "--name", &name, "--log"].map(OsString::from));
+    command.push(log.into());
+    Process::start(&command, &folder.join(format!("{name}.err")))
 }
 
 fn producer(
+    command: &[OsString],
     folder: &Path,
     proxy: &ChaosProxy,
-    name: &str,
-    number: u64,
+    (name, number): (&str, u64),
     setup: &Setup,
 ) -> Result<Process> {
     let numbers = [
@@ -245,11 +257,11 @@ fn producer(
         ("--millis", setup.length.as_millis() as u64),
         ("--rate", (setup.rate / PRODUCERS).max(1)),
     ];
-    let mut args: Vec<std::ffi::OsString> =
-        vec!["producer".into(), "--url".into(), proxy.url().into()];
+    let mut command = command.to_vec();
+    command.extend(["producer", "--url", &proxy.url()].map(OsString::from));
     for (name, value) in numbers {
-        args.extend([name.into(), value.to_string().into()]);
+        command.extend([name.into(), value.to_string().into()]);
     }
-    args.extend(["--log".into(), folder.join(format!("{name}.log")).into()]);
-    Process::start(&args, &folder.join(format!("{name}.err")))
+    command.extend(["--log".into(), folder.join(format!("{name}.log")).into()]);
+    Process::start(&command, &folder.join(format!("{name}.err")))
 }

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::log::{Harm, Line, Nanos};
+use crate::log::{Answer, Harm, Line, Nanos};
+use crate::workload::Kind;
 
 mod doubles;
 mod history;
@@ -113,6 +114,25 @@ pub fn judge(lines: Vec<Line>, rules: &Rules) -> Verdict {
     remains::check(&history, &mut verdict);
     if verdict.figures.jobs == 0 {
         verdict.broken("run", "no job was accepted: nothing has been shown");
+    }
+    verdict
+}
+
+/// Counts what a queue that promises less has lost and doubled: jobs that were accepted and have neither
+/// ended well nor been given up, and runs that ended well beyond the first of a job.
+pub fn observe(lines: Vec<Line>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let history = History::of(lines, &mut verdict);
+    count(&history, &mut verdict.figures);
+    for job in history.jobs.values() {
+        let successes = job.successes().count() as u64;
+        let given_up = job.kind == Kind::Poison && !job.runs.is_empty();
+        let unanswered = job.adds.iter().filter(|add| add.answer == Answer::Unknown);
+        let figures = &mut verdict.figures;
+        figures.jobs += u64::from(job.is_accepted());
+        figures.unknown += unanswered.count() as u64;
+        figures.lost += u64::from(job.is_accepted() && successes == 0 && !given_up);
+        figures.duplicates += successes.saturating_sub(1);
     }
     verdict
 }

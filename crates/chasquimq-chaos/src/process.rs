@@ -1,5 +1,6 @@
-//! This program again, as a worker or a producer.
+//! A worker or a producer: mostly this program again.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -22,10 +23,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts this program with these arguments; what it says goes to a file.
-    pub fn start<S: AsRef<std::ffi::OsStr>>(args: &[S], says: &Path) -> Result<Self> {
+    /// Starts a program, which is followed by its arguments; what it says goes to a file.
+    pub fn start(command: &[OsString], says: &Path) -> Result<Self> {
         let says = File::options().create(true).append(true).open(says)?;
-        let mut child = Command::new(std::env::current_exe()?)
+        let (program, args) = command.split_first().context("no program to start")?;
+        let mut child = Command::new(program)
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -33,8 +35,8 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .context("starting a process")?;
-        let _lifeline = child.stdin.take();
-        Ok(Self { child, _lifeline })
+        let lifeline = child.stdin.take();
+        Ok(Self { child, _lifeline: lifeline })
     }
 
     /// How it has ended, if it has.

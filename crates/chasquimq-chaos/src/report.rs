@@ -12,10 +12,13 @@ use crate::run::Setup;
 /// One run.
 #[derive(Debug, Serialize)]
 pub struct Row {
+    pub queue: String,
     pub server: String,
     pub version: String,
     pub seed: u64,
     pub minutes: f64,
+    #[serde(skip)]
+    pub is_ours: bool,
     /// What was done.
     pub harm: &'static str,
     #[serde(flatten)]
@@ -27,10 +30,12 @@ pub struct Row {
 impl Row {
     pub fn new(setup: &Setup, verdict: Verdict) -> Result<Self> {
         Ok(Self {
+            queue: setup.peer.name().to_owned(),
             server: setup.kind.name().to_owned(),
             version: setup.kind.version()?,
             seed: setup.seed,
             minutes: setup.length.as_secs_f64() / 60.0,
+            is_ours: setup.peer.is_ours(),
             harm: setup.harm(),
             figures: verdict.figures,
             violations: verdict.violations.iter().map(ToString::to_string).collect(),
@@ -39,14 +44,14 @@ impl Row {
 }
 
 const HEAD: &str = "\
-| server | version | harm | minutes | jobs | network faults | workers killed | server killed | lost | duplicates | explained | dead | DLQ exact | seed |
-|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|
+| queue | server | version | harm | minutes | jobs | network faults | workers killed | server killed | lost | duplicates | explained | dead | DLQ exact | seed |
+|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|
 ";
 
 /// The rows as a table.
 pub fn table(rows: &[Row]) -> String {
     let mut text = HEAD.to_owned();
-    for Row { server, version, seed, minutes, harm, figures, .. } in rows {
+    for Row { queue, server, version, seed, minutes, harm, figures, is_ours, .. } in rows {
         let Figures { jobs, faults, kills, crashes, lost, .. } = figures;
         let Figures { duplicates, explained, dead, lost_in_window, .. } = figures;
         let lost = match lost_in_window {
@@ -54,9 +59,15 @@ pub fn table(rows: &[Row]) -> String {
             inside => format!("{lost} ({inside} inside the window)"),
         };
         let exact = if figures.dlq_exact { "yes" } else { "NO" };
+        // What other queues do with the dead, and why they double, is not judged.
+        let (explained, dead, exact) = if *is_ours {
+            (explained.to_string(), dead.to_string(), exact)
+        } else {
+            Default::default()
+        };
         let _ = writeln!(
             text,
-            "| {server} | {version} | {harm} | {minutes:.1} | {jobs} | {faults} | {kills} | {crashes} \
+            "| {queue} | {server} | {version} | {harm} | {minutes:.1} | {jobs} | {faults} | {kills} | {crashes} \
              | {lost} | {duplicates} | {explained} | {dead} | {exact} | {seed} |"
         );
     }
@@ -99,5 +110,5 @@ millisecond, or closed in place of a reply; workers killed with `kill -9`; `SCRI
 writes down what it does before and after it does it, and a checker compares all of it afterwards.
 *Explained* are duplicates of jobs that were in the hands of a worker which a fault hit at that time.
 
-    cargo run --release -p chasquimq-chaos -- --all --minutes 10 --out benches/results
+    benches/run --full chaos
 ";

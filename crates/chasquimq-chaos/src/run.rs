@@ -13,6 +13,7 @@ use crate::fleet::{Fleet, WORKERS};
 use crate::inspect::Inspector;
 use crate::log::{Line, State};
 use crate::oracle::{Rules, memory_limit};
+use crate::peer::{Peer, quiet};
 use crate::plan::{Durability, Faults, Step, crashes, network_and_workers};
 use crate::workload::{BATCH, CONCURRENCY, LEASE, MAX_ATTEMPTS};
 
@@ -33,6 +34,8 @@ pub struct Setup {
     pub crash: Option<Durability>,
     /// Jobs a second.
     pub rate: u64,
+    /// Whose processes are harmed.
+    pub peer: Peer,
 }
 
 impl Setup {
@@ -42,6 +45,13 @@ impl Setup {
             (None, Faults::All) => network_and_workers(self.seed, self.length),
             (None, Faults::None) => vec![],
         }
+    }
+
+    /// Tells the run from others of its suite.
+    pub fn name(&self) -> String {
+        let queue = if self.peer.is_ours() { "" } else { self.peer.name() };
+        let words = [self.kind.name(), self.harm(), queue, &self.seed.to_string()].join("-");
+        words.replace([' ', ',', '.'], "")
     }
 
     /// What is done, in a word.
@@ -87,7 +97,13 @@ pub async fn run(setup: &Setup, folder: &Path) -> Result<()> {
     let fleet = Arc::new(Fleet::start(server, folder, setup).await?);
     carry_out(&fleet, setup.plan()).await?;
     fleet.produced(setup.length + FINISHING).await?;
-    let mut state = look(&fleet, memory_before).await?;
+    let mut state = if setup.peer.is_ours() {
+        look(&fleet, memory_before).await?
+    } else {
+        let drained = quiet(folder).await?;
+        fleet.stop_workers().await?;
+        State { drained, ..State::default() }
+    };
     state.misdeeds = fleet.misdeeds();
     fleet.log().write(&Line::State(state))
 }
