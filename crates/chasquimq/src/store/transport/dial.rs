@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_of_a_url_is_not_shown() {
-        let error = parse("redis-cluster://:p?node=SECRET@a:1").unwrap_err().to_string();
+        let error = parse("redis-cluster://h:1?node=SECRET@a:1:2").unwrap_err().to_string();
         assert!(error.contains("cluster node") && !error.contains("SECRET"), "{error}");
     }
 
