@@ -31,6 +31,8 @@ LICENCES = {
 """Licences that ask for no more than their own text beside the program."""
 
 DUPLICATES = {
+    "base64": "metrics-exporter-prometheus is older than pem, of the tests' rcgen",
+    "bit-vec": "proptest and the tests' rcgen differ; it is in no program",
     "cpufeatures": "sha-1, of fred, is older than chacha20, of rand",
     "getrandom": "each rand has its own",
     "hashbrown": "metrics-util is older than indexmap",
@@ -40,6 +42,7 @@ DUPLICATES = {
     "rand_core": "each rand has its own",
     "socket2": "fred is older than tokio",
     "syn": "fred's, tracing's and zerocopy's macros are older than the others",
+    "synstructure": "the tests' rcgen is older than url; at build time alone",
     "windows-link": "on Windows alone",
     "windows-sys": "on Windows alone",
 }

@@ -13,14 +13,16 @@ ROOT = Path(__file__).parents[1]
 ENGINE = ROOT / "crates" / "chasquimq"
 
 PURE = (
-    "lifecycle.rs",
-    "retry.rs",
-    "job.rs",
-    "store/wire.rs",
-    "msgpack.rs",
-    "events/unpack.rs",
-    "store/replies.rs",
+    "acl.rs",
     "consumer/text.rs",
+    "events/unpack.rs",
+    "job.rs",
+    "lifecycle.rs",
+    "msgpack.rs",
+    "retry.rs",
+    "store/replies.rs",
+    "store/wire.rs",
+    "version.rs",
 )
 IMPURE = re.compile(r"\basync\b|\bSystemTime\b|\bInstant::now\b|\brand::")
 """A clock, randomness, or waiting."""

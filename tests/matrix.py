@@ -1,9 +1,9 @@
 """Runs the tests on the servers of the matrix and tells what passed where. Started by tests/run.
 
 The first server runs every test, and the engine's a second time as a cluster of one node. The others run
-what depends on the server: the engine's Rust tests, and the Python tests that are not marked ``any_server``.
-Nothing is rebuilt in between: the server is chosen by environment variables. The log of a suite that fails is
-printed, all are kept in .cache/logs.
+what depends on the server: the Rust tests of the engine and of the chaos run, and the Python tests that are
+not marked ``any_server``. Nothing is rebuilt in between: the server is chosen by environment variables. The
+log of a suite that fails is printed, all are kept in .cache/logs.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from support.kinds import PREFERRED, REPOSITORY, ServerKind, all_servers
 CACHE = Path(os.environ.get("CHASQUIMQ_CACHE", REPOSITORY / ".cache"))
 LOGS = REPOSITORY / ".cache" / "logs"
 ENGINE = REPOSITORY / "crates" / "chasquimq"
+CHAOS = REPOSITORY / "crates" / "chasquimq-chaos"
 CARGO_TEST = ["cargo", "test", "--workspace"]
 
 BUILD_SECONDS = 2400
@@ -213,10 +214,11 @@ def run_matrix(wanted: Sequence[str], quick: bool) -> Outcome:
     kinds = choose(wanted, quick)
     binaries = build()
     engine = [binary for binary in binaries if binary.package == ENGINE]
+    on_all = [binary for binary in binaries if binary.package in (ENGINE, CHAOS)]
     total, rows = Outcome(), [("server", "version", "rust", "python")]
     for kind in kinds:
         first = kind is kinds[0]
-        cells = (rust(kind, binaries if first else engine, first), python(kind, first))
+        cells = (rust(kind, binaries if first else on_all, first), python(kind, first))
         total = total + cells[0] + cells[1]
         rows.append((kind.name, kind.version(), str(cells[0]), str(cells[1])))
         if first:

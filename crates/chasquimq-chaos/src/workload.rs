@@ -107,6 +107,7 @@ pub fn worker(name: &str) -> ConsumerConfig {
         claim_min_idle_ms: LEASE.as_millis() as u64,
         max_attempts: MAX_ATTEMPTS,
         shutdown_deadline_secs: 5,
+        consumer_max_idle_secs: 6,
         delayed_lock_ttl_secs: 2,
         retry,
         connection: tuning(),

@@ -1,5 +1,6 @@
 //! The commands; each file is one: its arguments, and what it does with them.
 
+mod acl;
 mod demo;
 mod dlq;
 mod embedded;
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Look at dead jobs, and send them back.
     Dlq(dlq::Args),
+    /// Say which rights a user of the server needs.
+    Acl(acl::Args),
     /// Show the metrics of queues over HTTP, for Prometheus and autoscalers, without a worker.
     Exporter(exporter::Args),
 }
@@ -37,6 +40,7 @@ impl Command {
             Self::Events(args) => events::run(&args, host, ui),
             Self::Inspect(args) => inspect::run(&args, host, ui),
             Self::Dlq(args) => dlq::run(args, host, ui),
+            Self::Acl(args) => acl::run(args, host, ui),
             Self::Exporter(args) => exporter::run(&args, host, ui),
         }
     }

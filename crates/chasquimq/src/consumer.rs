@@ -12,10 +12,12 @@ use crate::error::{Error, HandlerError, Result};
 use crate::job::Job;
 
 mod batching;
+mod delivery;
 mod dispatcher;
 mod held;
 mod inbox;
 mod leases;
+mod missed;
 mod pace;
 mod reader;
 mod session;
@@ -24,7 +26,7 @@ pub(crate) mod supervisor;
 pub(crate) mod text;
 
 pub use batching::{BatchOptions, BatchOutcome};
-pub use held::{Delivery, Ending};
+pub use delivery::{Delivery, Ending};
 pub use session::{Health, Report, Session};
 
 use batching::Batches;

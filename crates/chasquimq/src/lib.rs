@@ -5,9 +5,11 @@
 //! of all that can happen to a job. Delivery is at least once: an accepted job is never lost, and
 //! it runs twice only when a worker died or was cut off while it ran.
 
+pub mod acl;
 pub mod config;
 pub mod consumer;
 pub mod dlq;
+pub mod doctor;
 pub mod error;
 pub mod events;
 #[cfg(feature = "fuzzing")]
@@ -23,6 +25,7 @@ pub mod producer;
 pub mod promoter;
 mod retry;
 pub(crate) mod store;
+mod version;
 
 pub use config::{
     ConnectionTuning, ConsumerConfig, EventsConfig, ProducerConfig, PromoterConfig, RetryConfig,
@@ -42,6 +45,7 @@ pub use metrics::{
 pub use producer::{Delay, Producer, RawJob};
 pub use promoter::Promoter;
 pub use store::redact;
+pub use version::ServerVersion;
 
 /// Makes now what a process otherwise makes once, at its first use. For programs that fork: a child
 /// that is forked while another thread makes it would wait for that thread for ever.

@@ -222,6 +222,23 @@ impl Store {
         replies::claimed(&reply).ok_or_else(|| unexpected("claim"))
     }
 
+    /// Entries that were delivered to this consumer within the last `longest_ms` and that it does not
+    /// know of: the reply that brought them was lost.
+    pub async fn missed(
+        &self,
+        group: &str,
+        consumer: &str,
+        longest_ms: u64,
+        known: &[Bytes],
+        most: usize,
+    ) -> Result<Vec<Entry>> {
+        let mut args = vec![group.into(), consumer.into(), int(longest_ms), int(most as u64)];
+        args.extend(known.iter().map(bytes));
+        let reply =
+            self.run(&scripts::MISSED, &[&self.keys.stream, &self.keys.settled], args).await?;
+        Ok(replies::taken(reply.items().get(1..).unwrap_or_default()))
+    }
+
     /// Starts leases anew; per entry whether it was still this consumer's.
     pub async fn renew(&self, group: &str, consumer: &str, ids: &[Bytes]) -> Result<Vec<bool>> {
         let mut renewed = Vec::with_capacity(ids.len());

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
+use super::delivery::Delivery;
 use super::dispatcher::{Work, decode, ended, failed, within};
-use super::held::Delivery;
 use super::session::Session;
 use crate::error::HandlerError;
 use crate::job::Job;

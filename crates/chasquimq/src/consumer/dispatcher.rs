@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::held::Delivery;
+use super::delivery::Delivery;
 use super::session::Session;
 use crate::error::HandlerError;
 use crate::job::Job;

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::delivery::{Delivery, Ending, Parts};
 use super::inbox::Inbox;
 use super::pace::Pace;
-use crate::lifecycle::{Outcome, Standing};
-use crate::store::wire::Record;
 
 /// An entry under lease.
 #[derive(Debug)]
@@ -31,132 +30,6 @@ impl Entry {
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
-}
-
-/// The raw value of a delivery: a job, or an entry that is none.
-#[derive(Debug)]
-pub(crate) enum Content {
-    Job { record: Record, raw: Bytes },
-    Foreign { fields: Vec<Bytes> },
-}
-
-/// One delivered job. Dropped without an [`Ending`] it goes back to the queue, attempt unchanged.
-#[derive(Debug)]
-pub struct Delivery {
-    pub(super) parts: Option<Box<Parts>>,
-    pub(super) hold: Arc<Hold>,
-}
-
-/// What a delivery is made of; moves into its ending.
-#[derive(Debug)]
-pub(crate) struct Parts {
-    pub entry: Arc<Entry>,
-    pub index: usize,
-    pub content: Content,
-    pub name: Arc<str>,
-    /// Deliveries whose worker died, this one's redeliveries included.
-    pub lost: u32,
-    /// When it was due, in ms since the epoch, server's clock; `None` when it was not delayed.
-    pub due_ms: Option<u64>,
-}
-
-impl Parts {
-    pub fn record(&self) -> Option<&Record> {
-        match &self.content {
-            Content::Job { record, .. } => Some(record),
-            Content::Foreign { .. } => None,
-        }
-    }
-
-    pub fn standing(&self) -> Standing<'_> {
-        let record = self.record();
-        Standing {
-            attempt: record.map_or(0, |record| record.attempt),
-            lost: self.lost,
-            retry: record.and_then(|record| record.retry.as_ref()),
-        }
-    }
-}
-
-static NO_PAYLOAD: Bytes = Bytes::new();
-
-impl Delivery {
-    /// The job's id.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        self.record().map_or("", |record| &record.id)
-    }
-
-    /// The job's name; empty when it has none.
-    #[must_use]
-    pub fn name(&self) -> Arc<str> {
-        self.parts.as_ref().map_or_else(|| "".into(), |parts| Arc::clone(&parts.name))
-    }
-
-    /// The payload's msgpack.
-    #[must_use]
-    pub fn payload(&self) -> &Bytes {
-        self.record().map_or(&NO_PAYLOAD, |record| &record.payload)
-    }
-
-    /// Runs that ended in an error so far.
-    #[must_use]
-    pub fn attempt(&self) -> u32 {
-        self.record().map_or(0, |record| record.attempt)
-    }
-
-    /// Deliveries whose worker died so far.
-    #[must_use]
-    pub fn lost(&self) -> u32 {
-        self.parts.as_ref().map_or(0, |parts| parts.lost)
-    }
-
-    /// When the producer made the job, in milliseconds since the epoch, producer's clock.
-    #[must_use]
-    pub fn created_at_ms(&self) -> u64 {
-        self.record().map_or(0, |record| record.created_at_ms)
-    }
-
-    /// The job's own retry rule.
-    #[must_use]
-    pub fn retry(&self) -> Option<&crate::job::JobRetryOverride> {
-        self.record().and_then(|record| record.retry.as_ref())
-    }
-
-    /// Says how the delivery ended; give the ending to [`Session::settle`](super::Session::settle).
-    #[must_use]
-    pub fn end(mut self, outcome: Outcome, duration: Duration) -> Ending {
-        Ending { parts: self.parts.take(), outcome, duration, resent: false }
-    }
-
-    fn record(&self) -> Option<&Record> {
-        self.parts.as_ref().and_then(|parts| parts.record())
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        if let Some(parts) = self.parts.take() {
-            let interrupted = Outcome::Interrupted;
-            let parts = Some(parts);
-            self.hold.settle([Ending {
-                parts,
-                outcome: interrupted,
-                duration: Duration::ZERO,
-                resent: false,
-            }]);
-        }
-    }
-}
-
-/// How a delivery ended, to be stored.
-#[derive(Debug)]
-pub struct Ending {
-    pub(super) parts: Option<Box<Parts>>,
-    pub(super) outcome: Outcome,
-    pub(super) duration: Duration,
-    /// Sent before, with the reply lost: an answer of "not yours" may then mean "stored".
-    pub(super) resent: bool,
 }
 
 /// The three places a delivered job can be in, all bounded: the reader asks for no more than
@@ -192,6 +65,8 @@ pub(crate) struct Limits {
     pub most_ahead: usize,
     /// Endings that may wait for the store.
     pub most_unsettled: usize,
+    /// How long entries are held without a word of the server.
+    pub lease: Duration,
 }
 
 impl Hold {
@@ -300,15 +175,15 @@ impl Hold {
     }
 
     /// Whether the local clock says that nobody else can have claimed the entry.
-    pub fn is_fresh(&self, entry: &Entry, lease: Duration) -> bool {
-        !entry.is_lost() && self.age_ms(entry) * 2 < lease.as_millis()
+    pub fn is_fresh(&self, entry: &Entry) -> bool {
+        !entry.is_lost() && self.age_ms(entry) * 2 < self.limits.lease.as_millis()
     }
 
     /// Whether another consumer can have claimed the entry by now. The local clock has run since
     /// before the server's: an entry that is younger and yet not this consumer's has been settled,
     /// by a settlement whose reply was lost.
-    pub fn may_be_lost(&self, entry: &Entry, lease: Duration) -> bool {
-        self.age_ms(entry) >= lease.as_millis()
+    pub fn may_be_lost(&self, entry: &Entry) -> bool {
+        self.age_ms(entry) >= self.limits.lease.as_millis()
     }
 
     fn age_ms(&self, entry: &Entry) -> u128 {
@@ -359,12 +234,36 @@ impl Hold {
 
     /// Waits for deliveries; at most `max`, none when the inbox is closed.
     pub async fn take(&self, max: usize) -> Vec<Delivery> {
-        self.inbox.take(max).await
+        loop {
+            let mut taken = self.inbox.take(max).await;
+            let is_closed = taken.is_empty();
+            taken.retain(|delivery| self.may_start(delivery));
+            if is_closed || !taken.is_empty() {
+                return taken;
+            }
+        }
     }
 
     /// Waits for one delivery; `None` when the inbox is closed.
     pub async fn take_one(&self) -> Option<Delivery> {
-        self.inbox.take_one().await
+        loop {
+            let delivery = self.inbox.take_one().await?;
+            if self.may_start(&delivery) {
+                return Some(delivery);
+            }
+        }
+    }
+
+    /// Whether nobody else can have the job. One that came late, or waited through an outage, may run
+    /// elsewhere by now: dropped, it goes back if it is still this consumer's.
+    fn may_start(&self, delivery: &Delivery) -> bool {
+        let is_held = |parts: &Parts| !parts.entry.is_lost() && !self.may_be_lost(&parts.entry);
+        delivery.parts.as_deref().is_some_and(is_held)
+    }
+
+    /// The ids of the entries that are held.
+    pub fn ids(&self) -> Vec<Bytes> {
+        lock(&self.entries).keys().cloned().collect()
     }
 
     /// No more deliveries: what waits goes back.
@@ -437,10 +336,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    const LEASE: Duration = Duration::from_secs(30);
-
     fn hold() -> Hold {
-        Hold::new(Limits { concurrency: 10, prefetch: Some(0), most_ahead: 0, most_unsettled: 10 })
+        hold_for(Duration::from_secs(30))
+    }
+
+    fn hold_for(lease: Duration) -> Hold {
+        let prefetch = Some(0);
+        Hold::new(Limits { concurrency: 10, prefetch, most_ahead: 0, most_unsettled: 10, lease })
     }
 
     #[test]
@@ -468,9 +370,10 @@ mod tests {
 
     #[test]
     fn nobody_else_can_have_an_entry_before_a_lease_has_passed() {
-        let hold = hold();
-        let entry = hold.lease(&Bytes::from_static(b"1-1"), 1, 1, hold.clock_ms()).unwrap();
-        assert!(!hold.may_be_lost(&entry, LEASE) && hold.is_fresh(&entry, LEASE));
-        assert!(hold.may_be_lost(&entry, Duration::ZERO));
+        for (lease, passed) in [(Duration::from_secs(30), false), (Duration::ZERO, true)] {
+            let hold = hold_for(lease);
+            let entry = hold.lease(&Bytes::from_static(b"1-1"), 1, 1, hold.clock_ms()).unwrap();
+            assert_eq!((hold.may_be_lost(&entry), hold.is_fresh(&entry)), (passed, !passed));
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::held::Delivery;
+use super::delivery::Delivery;
 
 /// Deliveries in the order of their arrival.
 #[derive(Debug, Default)]

@@ -34,7 +34,7 @@ async fn renew(shared: &Shared, due: &[Arc<Entry>]) -> Result<()> {
         if owned {
             Hold::renewed(entry, sent_ms);
             renewed += 1;
-        } else if shared.hold.may_be_lost(entry, shared.config.lease()) && shared.hold.lost(entry) {
+        } else if shared.hold.may_be_lost(entry) && shared.hold.lost(entry) {
             lost += 1;
         }
     }

@@ -11,7 +11,9 @@ use futures::poll;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use super::held::{Content, Delivery, Ending, Entry, Parts};
+use super::delivery::{Content, Delivery, Ending, Parts};
+use super::held::Entry;
+use super::missed;
 use super::session::Shared;
 use crate::error::Result;
 use crate::lifecycle::{self, Outcome};
@@ -123,7 +125,10 @@ fn note(shared: &Shared, result: &Result<()>) {
             counts.last_read_ms.store(shared.hold.clock_ms(), Ordering::Relaxed);
             *last = None;
         }
-        Err(error) => *last = Some(error.to_string()),
+        Err(error) => {
+            *last = Some(error.to_string());
+            missed::expect(shared, error);
+        }
     }
 }
 
@@ -136,6 +141,7 @@ pub(super) async fn sweep(shared: &Shared) -> Result<()> {
         shared.counts.last_turn_ms.store(shared.hold.clock_ms(), Ordering::Relaxed);
         shared.hold.adapt();
         shared.hold.hand_back(PATIENCE);
+        missed::fetch(shared).await?;
         let room = shared.hold.room().min(CLAIM_BATCH);
         let found = if room > 0 { claim(shared, room, &mut cursor).await? } else { 0 };
         if found == 0 || cursor == "0-0" {
@@ -151,7 +157,8 @@ pub(super) async fn sweep(shared: &Shared) -> Result<()> {
 async fn claim(shared: &Shared, room: usize, cursor: &mut Bytes) -> Result<usize> {
     let (group, consumer) = (shared.group(), shared.consumer());
     let sent_ms = shared.hold.clock_ms();
-    let claimed = shared.store.claim(group, consumer, shared.config.lease(), room, cursor).await?;
+    let claimed = shared.store.claim(group, consumer, shared.config.lease(), room, cursor).await;
+    let claimed = claimed.inspect_err(|error| missed::expect(shared, error))?;
     *cursor = claimed.cursor;
     if claimed.ghosts > 0 {
         tracing::warn!(
@@ -167,7 +174,11 @@ async fn claim(shared: &Shared, room: usize, cursor: &mut Bytes) -> Result<usize
 }
 
 /// Opens entries: what cannot run goes to the settler, what can comes back, counted as running.
-async fn accept(shared: &Shared, entries: Vec<store::Entry>, sent_ms: u64) -> Vec<Delivery> {
+pub(super) async fn accept(
+    shared: &Shared,
+    entries: Vec<store::Entry>,
+    sent_ms: u64,
+) -> Vec<Delivery> {
     if entries.is_empty() {
         return vec![];
     }

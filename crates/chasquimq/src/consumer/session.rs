@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::held::{Delivery, Ending, Hold, Limits};
+use super::delivery::{Delivery, Ending};
+use super::held::{Hold, Limits};
 use super::supervisor::supervise;
 use super::{leases, reader, settler};
 use crate::config::ConsumerConfig;
@@ -60,6 +61,8 @@ pub(super) struct Counts {
     pub last_read_ms: AtomicU64,
     /// When the sweeper last began a round.
     pub last_turn_ms: AtomicU64,
+    /// Until when entries may be found that came in a reply that was lost.
+    pub missing_until_ms: AtomicU64,
     pub last_error: Mutex<Option<String>>,
 }
 
@@ -228,6 +231,7 @@ impl Shared {
                 prefetch: config.prefetch,
                 most_ahead: 2 * config.batch,
                 most_unsettled: MOST_UNSETTLED,
+                lease: config.lease(),
             })),
             stop: CancellationToken::new(),
             counts: Counts::default(),

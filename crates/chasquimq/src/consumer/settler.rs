@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
-use super::held::Ending;
+use super::delivery::Ending;
 use super::session::Shared;
 use crate::error::{Error, Result};
 use crate::lifecycle::{Outcome, Transition, decide};

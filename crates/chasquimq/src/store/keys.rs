@@ -67,6 +67,13 @@ impl Keys {
             wake: key("wake"),
         })
     }
+
+    /// The pattern that all keys of a queue match, or those of all queues, as ACL rules spell it.
+    pub(crate) fn pattern(queue: Option<&str>) -> Result<String> {
+        let Some(queue) = queue else { return Ok("{chasqui:*".into()) };
+        check_name("queue name", queue)?;
+        Ok(format!("{{chasqui:{queue}}}:*"))
+    }
 }
 
 /// Refuses names that a key, a group or a consumer cannot bear.

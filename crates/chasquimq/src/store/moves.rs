@@ -43,8 +43,6 @@ pub(crate) struct Completed {
 #[derive(Debug)]
 pub(crate) struct Retry {
     pub entry: Bytes,
-    /// Whether another consumer may hold the entry by now, or the job has been settled.
-    pub check_owner: bool,
     pub total: usize,
     pub index: usize,
     pub id: String,
@@ -129,9 +127,8 @@ impl Store {
         let mut args = self.preamble(group, consumer, 5 + batch.len() * 10);
         args.extend([bytes(&k.wake), int(batch.len() as u64)]);
         for job in batch {
-            args.extend([bytes(&job.entry), flag(job.check_owner), int(job.total as u64)]);
-            args.extend([int(job.index as u64), job.id.as_str().into(), bytes(&job.record)]);
-            args.push(int(job.backoff_ms));
+            args.extend([bytes(&job.entry), int(job.total as u64), int(job.index as u64)]);
+            args.extend([job.id.as_str().into(), bytes(&job.record), int(job.backoff_ms)]);
         }
         if self.events.enabled {
             let in_lines = batch.iter().all(Retry::is_told_in_lines);

@@ -40,13 +40,18 @@ pub(crate) fn dead(reply: &Reply) -> Vec<DeadEntry> {
 /// What claim.lua found.
 pub(crate) fn claimed(reply: &Reply) -> Option<Claimed> {
     let [_, cursor, ghosts, entries @ ..] = reply.items() else { return None };
-    let entries = entries.chunks_exact(4).map(|entry| Entry {
+    Some(Claimed { entries: taken(entries), cursor: cursor.bytes(), ghosts: count(ghosts) })
+}
+
+/// Entries as claim.lua and missed.lua list them: id, fields, deliveries, settled bitmap.
+pub(crate) fn taken(list: &[Reply]) -> Vec<Entry> {
+    let entry = |entry: &[Reply]| Entry {
         id: entry[0].bytes(),
         fields: entry[1].items().iter().map(Reply::bytes).collect(),
         deliveries: u32::try_from(count(&entry[2])).unwrap_or(u32::MAX).max(1),
         settled: entry[3].bytes(),
-    });
-    Some(Claimed { entries: entries.collect(), cursor: cursor.bytes(), ghosts: count(ghosts) })
+    };
+    list.chunks_exact(4).map(entry).collect()
 }
 
 /// What promote.lua did.

@@ -35,6 +35,7 @@ scripts! {
     ENTER = "enter";
     LEAVE = "leave";
     CLAIM = "claim";
+    MISSED = "missed";
     RENEW = "renew";
     FINISH = "finish" after "settling";
     COMPLETE = "complete" after "settling";

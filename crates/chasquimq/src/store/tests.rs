@@ -10,6 +10,7 @@ mod intake;
 mod link;
 mod outage;
 mod refusals;
+mod rights;
 mod settling;
 mod support;
 mod told;

@@ -18,6 +18,7 @@ mod errors;
 mod places;
 mod reply;
 mod session;
+mod tls;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::join;
 
 use super::{Settlement, micros};
-use crate::consumer::held::{Content, Entry, Parts};
+use crate::consumer::delivery::{Content, Parts};
+use crate::consumer::held::Entry;
 use crate::consumer::session::Shared;
 use crate::consumer::text::error_text;
 use crate::error::{Error, ErrorKind, Result};
@@ -96,7 +97,7 @@ impl Batch {
                 self.releases.settlements.push((row, settlement));
             }
             Transition::Retry { backoff_ms } => {
-                let retry = retry(shared, parts, &settlement, backoff_ms);
+                let retry = retry(parts, &settlement, backoff_ms);
                 self.retries.push(retry, settlement);
             }
             Transition::Bury { reason } => {
@@ -188,7 +189,7 @@ fn completion(shared: &Shared, parts: &Parts, job: Completed) -> Completion {
     let entry = &parts.entry;
     let mut jobs = Vec::with_capacity(entry.total);
     jobs.push(job);
-    let check_owner = !shared.hold.is_fresh(entry, shared.config.lease());
+    let check_owner = !shared.hold.is_fresh(entry);
     Completion { entry: entry.id.clone(), check_owner, total: entry.total, jobs }
 }
 
@@ -230,14 +231,11 @@ impl Release {
     }
 }
 
-fn retry(shared: &Shared, parts: &Parts, settlement: &Settlement, backoff_ms: u64) -> Retry {
+fn retry(parts: &Parts, settlement: &Settlement, backoff_ms: u64) -> Retry {
     let (id, name, _) = identity(parts);
     let run = parts.standing().attempt.saturating_add(1);
-    // One sent before may be stored already, which only the look tells.
-    let is_fresh = shared.hold.is_fresh(&parts.entry, shared.config.lease());
     Retry {
         entry: parts.entry.id.clone(),
-        check_owner: settlement.ending.resent || !is_fresh,
         total: parts.entry.total,
         index: parts.index,
         id,

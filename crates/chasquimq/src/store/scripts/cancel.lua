@@ -13,7 +13,7 @@ for i = 2, #ARGV do
     redis.call('HDEL', KEYS[2], id)
     removed = redis.call('ZREM', KEYS[1], id)
     redis.pcall('HDEL', KEYS[3], id)
-    if tonumber(score) % 1 ~= 0 then redis.pcall('DECR', KEYS[5]) end -- it waited for a retry
+    if tonumber(score) % 1 ~= 0 then redis.pcall('DECRBY', KEYS[5], 1) end -- it waited for a retry
     if cap ~= '0' then
       redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', cap, '*', 'e', 'cancelled', 'id', id,
         'n', record and name_of(record) or '')

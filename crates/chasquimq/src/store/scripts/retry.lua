@@ -1,24 +1,25 @@
 -- retry: running -> delayed. Writes jobs to their new place, then settles them in their entries.
 -- KEYS  4 delayed, 5 jobs, 6 retrying
--- ARGV  4 wake channel, 5 jobs, then per job: entry id, look at the owner (1|0), jobs in the entry,
---       index, job id, record, backoff ms; then per event entry: first job it tells of, jobs, and of
---       these, joined by line ends when they are several: ids, names, runs that failed, durations in
---       us, error texts, runs to come, backoffs in ms
+-- ARGV  4 wake channel, 5 jobs, then per job: entry id, jobs in the entry, index, job id, record,
+--       backoff ms; then per event entry: first job it tells of, jobs, and of these, joined by line
+--       ends when they are several: ids, names, runs that failed, durations in us, error texts, runs to
+--       come, backoffs in ms
 -- Returns the number of jobs when all are stored, else
 --         {jobs stored, per job 1 stored | 0 not this consumer's or settled before | an error text,
 --          nothing changed, and at the end events dropped, if any}.
-local STRIDE, TOLD = 7, 9
+local STRIDE, TOLD = 6, 9
 local jobs = tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before = tonumber((redis.pcall('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES'))[2])
 local accepted, reply, earliest = {}, {0}, math.huge
 
--- Whether the job is this consumer's to settle.
+-- Whether the job is this consumer's to settle. It always looks: this may have been on its way for
+-- longer than the lease, and would bring back a job that has ended elsewhere.
 local function is_ours(i)
-  if ARGV[i + 1] == '1' and not owned(ARGV[i]) then return false end
-  local total = tonumber(ARGV[i + 2])
-  return total == 1 or not is_settled(bitmap(ARGV[i], total), tonumber(ARGV[i + 3]))
+  if not owned(ARGV[i]) then return false end
+  local total = tonumber(ARGV[i + 1])
+  return total == 1 or not is_settled(bitmap(ARGV[i], total), tonumber(ARGV[i + 2]))
 end
 
 -- Writes all accepted jobs, or none: the error text.
@@ -26,9 +27,9 @@ local function write()
   local records, times, ids = {}, {}, {}
   for n = 1, #accepted do
     local i = accepted[n]
-    local id, due = ARGV[i + 4], now + ARGV[i + 6]
+    local id, due = ARGV[i + 3], now + ARGV[i + 5]
     ids[n] = id
-    records[2 * n - 1], records[2 * n] = id, ARGV[i + 5]
+    records[2 * n - 1], records[2 * n] = id, ARGV[i + 4]
     times[2 * n - 1], times[2 * n] = due - 0.5, id -- the half tells a retry, for the counts
     if due < earliest then earliest = due end
   end
@@ -41,8 +42,8 @@ local function write()
 end
 
 local function settle_job(i)
-  local id, total = ARGV[i], tonumber(ARGV[i + 2])
-  settle(id, total == 1 and '1' or mark(bitmap(id, total), tonumber(ARGV[i + 3])))
+  local id, total = ARGV[i], tonumber(ARGV[i + 1])
+  settle(id, total == 1 and '1' or mark(bitmap(id, total), tonumber(ARGV[i + 2])))
 end
 
 local function tell_jobs(jobs, ids, names, runs, durations, errors, coming, backoffs)

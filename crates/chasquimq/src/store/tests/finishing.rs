@@ -135,7 +135,7 @@ async fn retries_are_told_several_an_entry_unless_a_text_has_lines() {
         error: error.into(),
         ..failed(&ids[n], 1, 0)
     };
-    let all = [retry(0, "boom"), Retry { check_owner: false, ..retry(1, "bang") }];
+    let all = [retry(0, "boom"), retry(1, "bang")];
     assert_eq!(verdicts(&queue.retry(&all).await), "yy");
     assert_eq!(verdicts(&queue.retry(&[retry(2, "one"), retry(3, "late")]).await), "yn");
     assert_eq!(verdicts(&queue.retry(&[retry(4, "two\nlines"), retry(5, "one")]).await), "yy");

@@ -8,13 +8,11 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::link::{PATIENCE, check_echo, impatient, link};
-use super::support::{
-    GROUP, Keyspace, ME, Queue, done, failed, hopeless, job, text, unrun, verdicts,
-};
+use super::support::{Keyspace, Queue, job};
 use crate::config::{ConnectionTuning, EventsConfig};
 use crate::error::{Error, ErrorKind};
 use crate::store::transport::Script;
-use crate::store::{Due, Keys, Replay, Store, Tick};
+use crate::store::{Due, Store};
 
 async fn refusal(url: &str, tuning: &ConnectionTuning) -> Error {
     let events = EventsConfig::default();
@@ -143,57 +141,6 @@ async fn capabilities_are_those_of_the_server() {
     let known = server.command(&["XACKDEL", "no-such-stream", "g", "IDS", "1", "1-1"]).await;
     assert_eq!(capabilities.ackdel(), known.error().is_none());
     assert_eq!(queue.dump().await, Keyspace::default(), "looking changed something");
-}
-
-/// The rights that the store uses, and no others.
-const RIGHTS: &str = "+hello +eval +evalsha +client|unblock +client|id +ping +subscribe \
-    +xadd +xread +xreadgroup +xautoclaim +xclaim +xpending +xack +xdel +xrange +xlen +xtrim \
-    +xgroup|create +xgroup|delconsumer +xinfo|groups +time +publish +exists +get +set +del +pttl \
-    +hset +hget +hmget +hdel +hsetnx +hlen +zadd +zrem +zrange +zrangebyscore +zscore +zcard \
-    +zremrangebyrank +incrby +decr +decrby";
-
-#[tokio::test]
-async fn a_user_with_few_rights_can_do_everything() {
-    let server = Server::start().await;
-    let stream = text(&Keys::new("x").unwrap().stream);
-    let (tag, _) = stream.split_once('x').unwrap();
-    let (keys, channels) = (format!("~{tag}*"), format!("&{tag}*"));
-    let mut user = vec!["ACL", "SETUSER", "worker", "on", ">pw", "resetchannels"];
-    user.extend([keys.as_str(), channels.as_str(), "-@all"]);
-    user.extend(RIGHTS.split_whitespace());
-    if server.command(&["XACKDEL", "x", "g", "IDS", "1", "1-1"]).await.error().is_none() {
-        user.push("+xackdel");
-    }
-    assert_eq!(server.command(&user).await.error(), None);
-    let queue = Queue::as_user(&server, "worker:pw").await;
-    let store = &queue.store;
-    let mut wakes = store.wakes().await.unwrap();
-    store.enter(GROUP).await.unwrap();
-    let ids = queue.deliver(&["a", "b", "c", "d"]).await;
-    assert_eq!(verdicts(&queue.complete(&[done(&ids[0], 1, &[0])]).await), "y");
-    assert_eq!(verdicts(&queue.retry(&[failed(&ids[1], 1, 0)]).await), "y");
-    assert!(!wakes.next().await.is_empty());
-    let buried = store.bury(GROUP, ME, &[hopeless(&ids[2], 1, 0)], 5).await.unwrap();
-    assert_eq!(verdicts(&buried), "y");
-    assert_eq!(store.renew(GROUP, ME, &ids[3..]).await.unwrap(), [true]);
-    store.claim(GROUP, ME, Duration::ZERO, 5, &"0-0".into()).await.unwrap();
-    assert_eq!(verdicts(&queue.release(&[unrun(&ids[3], 1, &[0])]).await), "y");
-    assert_eq!(store.add(&[job("e", false)], 0, 1).await.unwrap(), [true]);
-    assert_eq!(store.add(&[job("f", true)], 99, 1).await.unwrap(), [true]);
-    let later = [(job("g", true), Due::At(1)), (job("h", true), Due::In(60_000))];
-    assert_eq!(store.schedule(&later, 0).await.unwrap(), [true, true]);
-    assert_eq!(store.cancel(&["h".to_owned()]).await.unwrap(), [true]);
-    let tick = store.promote("p", Duration::from_secs(5), 10).await.unwrap();
-    assert!(matches!(tick, Tick::Led { promoted: 1, fault: None, .. }), "{tick:?}");
-    store.unlock("p").await.unwrap();
-    let dlq_id = store.dead(None, 1).await.unwrap().remove(0).dlq_id;
-    let replay = Replay { dlq_id, job: job("i", true) };
-    assert_eq!(store.replay(&[replay]).await.unwrap(), [true]);
-    let intake = store.intake(Duration::from_secs(1)).await.unwrap();
-    assert_eq!(intake.read(GROUP, ME, 9, Duration::from_secs(1)).await.unwrap().len(), 5);
-    store.wake(&intake).await;
-    store.inspect().await.unwrap();
-    assert!(store.leave(GROUP, "nobody").await.unwrap());
 }
 
 #[tokio::test]

@@ -94,6 +94,12 @@ impl<'s> Queue<'s> {
         Self { server, store, told, prefix }
     }
 
+    /// The queue's name.
+    pub fn name(&self) -> &str {
+        let (_, name) = self.prefix.split_once(':').unwrap();
+        name.strip_suffix("}:").unwrap()
+    }
+
     /// The key of this suffix.
     pub fn key(&self, suffix: &str) -> String {
         format!("{}{suffix}", self.prefix)
@@ -283,7 +289,6 @@ pub fn done(entry: &Bytes, total: usize, indexes: &[usize]) -> Completion {
 pub fn failed(entry: &Bytes, total: usize, index: usize) -> Retry {
     Retry {
         entry: entry.clone(),
-        check_owner: true,
         total,
         index,
         id: format!("job-{index}"),

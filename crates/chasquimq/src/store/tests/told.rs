@@ -44,6 +44,7 @@ async fn each_verb_is_timed_under_its_name() {
     store.finish(GROUP, ME, &[&done(&ids[4], 1, &[0])]).await.unwrap();
     store.renew(GROUP, ME, &ids[3..]).await.unwrap();
     store.claim(GROUP, ME, lease, 5, &"0-0".into()).await.unwrap();
+    store.missed(GROUP, ME, 0, &[], 5).await.unwrap();
     queue.release(&[unrun(&ids[3], 1, &[0])]).await;
     store.add(&[job("e", false)], 0, 1).await.unwrap();
     store.add(&[job("f", true)], 0, 1).await.unwrap();

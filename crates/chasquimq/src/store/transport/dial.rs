@@ -5,6 +5,7 @@ use std::time::Duration;
 use fred::prelude::{Builder, Config, ReconnectPolicy};
 use fred::types::RespVersion;
 
+use super::tls::Tls;
 use crate::config::ConnectionTuning;
 use crate::error::{Error, Result};
 
@@ -45,11 +46,15 @@ fn parse(url: &str) -> Result<Config> {
              redis+unix://",
         ));
     }
-    let mut config = Config::from_url(url).map_err(|error| {
+    let (plain, tls) = Tls::take(url).map_err(|error| unusable(&error.to_string()))?;
+    let mut config = Config::from_url(&plain).map_err(|error| {
         // What it could not read, which may be a part of the password, stands behind the colon.
         let details = error.details();
         unusable(details.rsplit_once(": ").map_or(details, |(what, _)| what))
     })?;
+    if let Some(tls) = tls {
+        config.tls = Some(tls.connector().map_err(|error| unusable(&error.to_string()))?);
+    }
     config.username = config.username.map(word);
     config.password = config.password.map(word);
     Ok(config)
