@@ -5,7 +5,8 @@
 //! loopback alone, keeps its data in a folder of its own and ends with the test process, however that ends.
 //!
 //! Which server it is says the environment: `CHASQUIMQ_TEST_SERVER` names one of [`ServerKind::all`]. With
-//! `CHASQUIMQ_TEST_TOPOLOGY=cluster` every server is a cluster of one node and [`Server::url`] says so.
+//! `CHASQUIMQ_TEST_TOPOLOGY=cluster` every server is a cluster of one node and [`Server::url`] says so. With
+//! a command of `chasqui acl print` in `CHASQUIMQ_TEST_ACL`, [`Server::url`] is that of such a user.
 //!
 //! The faces here panic instead of returning errors: a test has nothing better to do with them.
 
@@ -18,6 +19,7 @@ mod proxy;
 mod reply;
 mod sentinel;
 mod server;
+mod user;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

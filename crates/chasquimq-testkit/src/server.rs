@@ -19,6 +19,7 @@ use crate::client::Client;
 use crate::kind::ServerKind;
 use crate::process::Process;
 use crate::reply::Reply;
+use crate::user::User;
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(10);
@@ -120,17 +121,20 @@ impl ServerBuilder {
         let kind = self.kind.clone().map_or_else(ServerKind::chosen, Ok)?;
         let version = kind.version()?;
         let role = self.role.unwrap_or_else(Role::of_environment);
+        let user = if role == Role::Sentinel { None } else { User::of_environment()? };
         let dir = tempfile::Builder::new().prefix("chasquimq-test-").tempdir()?;
         let deadline = Instant::now() + START;
         loop {
             let port = free_port(role.is_clustered())?;
-            let file = self.config_file(role, dir.path(), port);
+            let mut file = self.config_file(role, dir.path(), port);
+            file += &user.as_ref().map(User::line).unwrap_or_default();
             std::fs::write(dir.path().join("server.conf"), file)?;
             match launch(kind.path(), dir.path(), role)? {
                 Launched::Ready(process) => {
                     let running = Mutex::new(Some(process));
                     let client = Arc::new(Mutex::new(self.client(dir.path())));
-                    let server = Server { running, client, kind, version, port, dir, role };
+                    let login = user.as_ref().map(User::login).unwrap_or_default();
+                    let server = Server { running, client, kind, version, port, login, dir, role };
                     if role == Role::OneNodeCluster {
                         server.own_every_slot()?;
                     }
@@ -178,6 +182,7 @@ pub struct Server {
     kind: ServerKind,
     version: String,
     port: u16,
+    login: String,
     dir: TempDir,
     role: Role,
 }
@@ -196,10 +201,11 @@ impl Server {
         ServerBuilder::default()
     }
 
-    /// `redis://127.0.0.1:port`, or `redis-cluster://…` when it is a node of a cluster.
+    /// `redis://127.0.0.1:port`, or `redis-cluster://…` when it is a node of a cluster, with the name and
+    /// the password of the user when `CHASQUIMQ_TEST_ACL` tells of one.
     pub fn url(&self) -> String {
         let scheme = if self.role.is_clustered() { "redis-cluster" } else { "redis" };
-        format!("{scheme}://127.0.0.1:{}", self.port)
+        format!("{scheme}://{}127.0.0.1:{}", self.login, self.port)
     }
 
     /// The name of its kind, such as `redis-7.0`.
