@@ -60,7 +60,7 @@ class Queue:
     largest encoded data (default 1 MiB). ``events_verbose`` publishes ``waiting`` for each job too.
 
     ``durability`` says who must have a job before it counts as added, beside the memory of the
-    primary: ``"replica"``, so that a failover does not lose it, is so many ``replicas`` (default 1),
+    primary: ``"replica"``, so that a failover does not lose it, is ``replicas`` (default 1),
     ``"aof"`` the append-only file on disk (Redis and Valkey from 7.2 on). Where they do not have it
     within ``durability_timeout_ms`` (default 1,000), ``OutcomeUnknown`` is raised.
     """
