@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::fleet::{Fleet, WORKERS};
-use crate::inspect::Inspector;
+use crate::inspect::{Inspector, lighten};
 use crate::log::{Line, State};
 use crate::oracle::{Rules, memory_limit};
 use crate::peer::{Peer, quiet};
@@ -91,8 +91,7 @@ impl Setup {
 /// Runs it; what happened stands in the logs of `folder`.
 pub async fn run(setup: &Setup, folder: &Path) -> Result<()> {
     let server = setup.server().await;
-    // Statistics of its own take a server a megabyte; Redis 6.2 does not know them.
-    server.command(&["CONFIG", "SET", "latency-tracking", "no"]).await;
+    lighten(&server).await;
     let memory_before = Inspector::of(&server).await?.memory(0, Duration::ZERO).await;
     let fleet = Arc::new(Fleet::start(server, folder, setup).await?);
     carry_out(&fleet, setup.plan()).await?;
