@@ -22,6 +22,7 @@ def test_all_errors_have_one_base_and_stay_runtime_errors() -> None:
         "EncodeError": ValueError,
         "ConnectionFailed": ConnectionError,
         "CommandTimeout": TimeoutError,
+        "OutcomeUnknown": TimeoutError,
         "AuthError": PermissionError,
         "MetricsAddressError": OSError,
     }.items():
@@ -92,8 +93,9 @@ async def test_a_server_that_dies_under_a_call(own_server: Server, queue_name: s
         await asyncio.sleep(0.1)
         own_server.kill9()
         for result in await asyncio.gather(*calls, return_exceptions=True):
-            assert isinstance(result, errors.ConnectionFailed)
+            assert isinstance(result, errors.OutcomeUnknown)
             assert isinstance(result, ConnectionError)
+            assert len(result.job_ids) == 1
 
 
 async def test_a_second_group_is_refused(redis_server: Server, queue_name: str) -> None:

@@ -1,5 +1,7 @@
 """What can go wrong, as classes to catch; each text says what happened and what to do."""
 
+from collections.abc import Sequence
+
 __all__ = [
     "AuthError",
     "BrokerOutOfMemory",
@@ -13,6 +15,7 @@ __all__ = [
     "EncodeError",
     "MetricsAddressError",
     "NotSupportedError",
+    "OutcomeUnknown",
     "QueueFull",
     "ServerError",
     "ShutdownError",
@@ -39,7 +42,10 @@ class DecodeError(ChasquiError, ValueError):
 
 
 class QueueFull(ChasquiError):
-    """The queue holds as many jobs as it may (``max_queue_len``); nothing was added."""
+    """The queue holds as many jobs as it may (``max_queue_len``); nothing was added.
+
+    Of a bulk of more than 500, what came before may have been added.
+    """
 
 
 class UnsupportedServer(ChasquiError):
@@ -55,6 +61,23 @@ class ConnectionFailed(ChasquiError, ConnectionError):
 
 class CommandTimeout(ChasquiError, TimeoutError):
     """No reply came in time; the call may or may not have been carried out."""
+
+
+class OutcomeUnknown(ConnectionFailed, CommandTimeout):
+    """No word of whether jobs were added, however often they were sent.
+
+    ``job_ids`` are theirs, in the order in which they were given. Adding them again under these
+    ids, with the same ``Queue`` and within five minutes, adds what is missing and nothing twice::
+
+        try:
+            job = await queue.add("send", data)
+        except OutcomeUnknown as error:
+            job = await queue.add("send", data, job_id=error.job_ids[0])
+    """
+
+    def __init__(self, text: str, job_ids: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.job_ids = tuple(job_ids)
 
 
 class AuthError(ChasquiError, PermissionError):

@@ -124,9 +124,12 @@ class Queue:
         ``backoff`` is the wait between them; both default to the worker's. While a job of this
         ``job_id`` is waiting, delayed, running or retrying, adding it again changes nothing.
 
+        When the connection breaks before the reply, the job is sent again for up to ten seconds,
+        and added once all the same, even when it has been done meanwhile.
+
         Raises ``ConfigError`` and ``EncodeError`` (both are ``ValueError``) before anything is
-        sent, ``QueueFull``, and the errors of the connection: after ``ConnectionFailed`` or
-        ``CommandTimeout`` the job may have been added; with a ``job_id`` adding it again is safe.
+        sent, ``QueueFull``, the errors of the connection, and ``OutcomeUnknown`` when the job may
+        have been added: it carries the id under which adding it again is safe.
         """
         if repeat is not None or missed_fires is not None:
             refuse(repeat=repeat, missed_fires=missed_fires)
@@ -174,7 +177,7 @@ class Queue:
         times as fast for the server. An entry goes to one worker as a whole, and what that has no
         free slot for goes back; each job still ends, fails and is retried on its own.
 
-        Raises what ``add`` raises.
+        Raises what ``add`` raises. ``OutcomeUnknown`` carries the ids of all of them, in order.
         """
         if not isinstance(pack, int) or not 1 <= pack <= MOST_PACKED:
             raise ConfigError(f"pack is {pack!r}; it must be 1 to {MOST_PACKED} jobs an entry")

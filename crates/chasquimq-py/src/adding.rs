@@ -63,8 +63,7 @@ async fn add_batch(
     let again = if count > 1 { batch.clone() } else { vec![] };
     match engine.add_raw(batch).await {
         Ok(ids) => outcomes.extend(ids.into_iter().map(Ok)),
-        Err(error) if count == 1 => outcomes.push(Err(error.into())),
-        Err(error) if was_refused(&error) => {
+        Err(error) if count > 1 && was_refused(&error) => {
             for job in again {
                 let added = engine.add_raw(vec![job]).await;
                 let id = added.map(|ids| ids.into_iter().next().unwrap_or_default());
@@ -73,7 +72,11 @@ async fn add_batch(
         }
         Err(error) => {
             let error = Arc::new(error);
-            outcomes.extend((0..count).map(|_| Err(Failure::Engine(Arc::clone(&error)))));
+            let failure = |n: usize| match error.job_ids().get(n) {
+                Some(id) => Failure::Unknown(Arc::clone(&error), id.clone()),
+                None => Failure::Engine(Arc::clone(&error)),
+            };
+            outcomes.extend((0..count).map(|n| Err(failure(n))));
         }
     }
 }

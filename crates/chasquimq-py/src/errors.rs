@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chasquimq::ErrorKind;
+use chasquimq::{ErrorKind, JobId};
 use chasquimq_metrics::ExporterError;
 use pyo3::PyErr;
 use pyo3::import_exception;
@@ -18,6 +18,7 @@ import_exception!(chasquimq.errors, DecodeError);
 import_exception!(chasquimq.errors, EmbeddedServerError);
 import_exception!(chasquimq.errors, EncodeError);
 import_exception!(chasquimq.errors, MetricsAddressError);
+import_exception!(chasquimq.errors, OutcomeUnknown);
 import_exception!(chasquimq.errors, QueueFull);
 import_exception!(chasquimq.errors, ServerError);
 import_exception!(chasquimq.errors, ShutdownError);
@@ -29,6 +30,8 @@ import_exception!(chasquimq.errors, WrongType);
 pub enum Failure {
     /// The engine's own, which several calls may share.
     Engine(Arc<chasquimq::Error>),
+    /// Nobody knows whether this job was added.
+    Unknown(Arc<chasquimq::Error>, JobId),
     /// The development server's.
     Embedded(String),
     /// The exporter's.
@@ -55,6 +58,7 @@ impl From<Failure> for PyErr {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Engine(error) => engine(&error),
+            Failure::Unknown(error, id) => OutcomeUnknown::new_err((error.to_string(), vec![id])),
             Failure::Embedded(text) => EmbeddedServerError::new_err(text),
             Failure::Metrics(error @ ExporterError::Address { .. }) => {
                 ConfigError::new_err(error.to_string())
@@ -78,6 +82,7 @@ fn engine(error: &chasquimq::Error) -> PyErr {
         ErrorKind::Unsupported => UnsupportedServer::new_err(text),
         ErrorKind::Connection => ConnectionFailed::new_err(text),
         ErrorKind::Timeout => CommandTimeout::new_err(text),
+        ErrorKind::Unknown => OutcomeUnknown::new_err((text, error.job_ids().to_vec())),
         ErrorKind::Auth => AuthError::new_err(text),
         ErrorKind::OutOfMemory => BrokerOutOfMemory::new_err(text),
         ErrorKind::Unavailable | ErrorKind::NoGroup => BrokerUnavailable::new_err(text),

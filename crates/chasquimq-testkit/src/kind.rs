@@ -62,6 +62,11 @@ impl ServerKind {
         &self.path
     }
 
+    /// Whether it is built with TLS: those from Debian are, those from Python's packages are not.
+    pub fn has_tls(&self) -> bool {
+        !["redis-6.2", "redis-8.2", "valkey-8.1"].contains(&&*self.name)
+    }
+
     /// Its version as the binary tells it, such as `7.0.15`.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //!
 //! The faces here panic instead of returning errors: a test has nothing better to do with them.
 
+mod certificates;
 mod client;
 mod cluster;
 mod kind;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
+pub use certificates::{Authority, Identity};
 pub use cluster::Cluster;
 pub use kind::ServerKind;
 pub use proxy::ChaosProxy;

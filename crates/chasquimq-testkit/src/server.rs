@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
+use crate::certificates::{Authority, Identity};
 use crate::client::Client;
 use crate::kind::ServerKind;
 use crate::process::Process;
@@ -29,6 +30,7 @@ pub struct ServerBuilder {
     aof: bool,
     config: Vec<(String, String)>,
     role: Option<Role>,
+    tls: bool,
 }
 
 /// What a server process is, if it is not what `CHASQUIMQ_TEST_TOPOLOGY` says.
@@ -79,6 +81,19 @@ impl ServerBuilder {
     pub fn config(mut self, name: &str, value: &str) -> Self {
         self.config.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Speaks TLS alone on its port, with this certificate; asks clients for one that `clients` signed.
+    /// See [`ServerKind::has_tls`].
+    #[must_use]
+    pub fn tls(mut self, identity: &Identity, clients: Option<&Authority>) -> Self {
+        self.tls = true;
+        let path = |path: &Path| path.display().to_string();
+        let ca = clients.map_or_else(|| identity.cert.clone(), Authority::file);
+        self.config("tls-cert-file", &path(&identity.cert))
+            .config("tls-key-file", &path(&identity.key))
+            .config("tls-ca-cert-file", &path(&ca))
+            .config("tls-auth-clients", if clients.is_some() { "yes" } else { "no" })
     }
 
     pub(crate) fn role(mut self, role: Role) -> Self {
@@ -134,8 +149,10 @@ impl ServerBuilder {
 
     fn config_file(&self, role: Role, dir: &Path, port: u16) -> String {
         let dir = dir.display();
+        let ports =
+            if self.tls { format!("port 0\ntls-port {port}") } else { format!("port {port}") };
         let mut file = format!(
-            "bind 127.0.0.1\nport {port}\nunixsocket {dir}/server.sock\ndir {dir}\ndaemonize no\n"
+            "bind 127.0.0.1\n{ports}\nunixsocket {dir}/server.sock\ndir {dir}\ndaemonize no\n"
         );
         if role != Role::Sentinel {
             let aof = if self.aof { "yes" } else { "no" };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::credentials::Credentials;
 use crate::error::{Error, Result};
 use crate::metrics::{MetricsSink, noop_sink};
 use crate::store::keys::check_name;
@@ -23,6 +24,8 @@ pub struct ConnectionTuning {
     pub reconnect_max: Duration,
     /// Commands that may await their reply on one connection; more wait their turn. Default 4096.
     pub max_in_flight: usize,
+    /// Whom to ask for user and password at each connection, instead of the URL. Default nobody.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for ConnectionTuning {
@@ -33,6 +36,7 @@ impl Default for ConnectionTuning {
             reconnect_min: Duration::from_millis(50),
             reconnect_max: Duration::from_secs(5),
             max_in_flight: 4096,
+            credentials: None,
         }
     }
 }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::job::JobId;
+
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
 /// What went wrong, small enough to match on.
@@ -24,6 +26,9 @@ pub enum ErrorKind {
     Connection,
     /// No reply came before the deadline; the command may or may not have been carried out.
     Timeout,
+    /// Jobs that may or may not have been added: no sending was answered in time. The error carries
+    /// their [ids](Error::job_ids), under which adding them again through the same producer is safe.
+    Unknown,
     /// The server refused the user name, the password, or a command for lack of rights.
     Auth,
     /// The server is out of memory (`OOM`); it works again when memory is freed.
@@ -48,6 +53,7 @@ impl ErrorKind {
             self,
             Self::Connection
                 | Self::Timeout
+                | Self::Unknown
                 | Self::OutOfMemory
                 | Self::Unavailable
                 | Self::NoGroup
@@ -57,7 +63,7 @@ impl ErrorKind {
     /// Whether the command may have been carried out although this error came back.
     #[must_use]
     pub fn is_outcome_unknown(self) -> bool {
-        matches!(self, Self::Connection | Self::Timeout)
+        matches!(self, Self::Connection | Self::Timeout | Self::Unknown)
     }
 }
 
@@ -66,6 +72,7 @@ pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
     source: Option<Source>,
+    job_ids: Box<[JobId]>,
 }
 
 /// The engine's result.
@@ -73,7 +80,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, job_ids: Box::default() }
     }
 
     pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
@@ -82,6 +89,12 @@ impl Error {
 
     pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// The same error, of jobs that may have been added.
+    pub(crate) fn with_job_ids(mut self, ids: Box<[JobId]>) -> Self {
+        self.job_ids = ids;
         self
     }
 
@@ -95,6 +108,17 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// The ids of the jobs of a failed add, in their order, when some or all of them may have been
+    /// added: always of the kind [`Unknown`](ErrorKind::Unknown), and when a bulk of more than 500 was
+    /// refused half-way. Otherwise empty: nothing was added.
+    ///
+    /// To add what is missing, add all of them again under these ids, through the same producer and
+    /// within five minutes: those that had been added are left out, even when they have been done.
+    #[must_use]
+    pub fn job_ids(&self) -> &[JobId] {
+        &self.job_ids
     }
 }
 

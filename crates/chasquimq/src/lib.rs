@@ -8,6 +8,7 @@
 pub mod acl;
 pub mod config;
 pub mod consumer;
+pub mod credentials;
 pub mod dlq;
 pub mod doctor;
 pub mod error;
@@ -30,6 +31,7 @@ pub use config::{
 pub use consumer::{
     BatchOptions, BatchOutcome, Consumer, Delivery, Ending, Health, Report, Session,
 };
+pub use credentials::{Credentials, Login};
 pub use dlq::DlqEntry;
 pub use error::{Error, ErrorKind, HandlerError, Result};
 pub use job::{AddOptions, BackoffKind, BackoffSpec, Job, JobId, JobRetryOverride};

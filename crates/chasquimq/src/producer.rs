@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::{AddOptions, JobId};
 use crate::msgpack::check_payload;
 use crate::store::wire::{MAX_ID_BYTES, Record};
-use crate::store::{Due, NewJob, Store};
+use crate::store::{Due, NewJob, Store, Terms};
 
 /// The most jobs that may share an entry.
 const MOST_PACKED: usize = 256;
@@ -95,20 +95,16 @@ impl<T> Producer<T> {
                 Some(due) => later.push((new, due)),
             }
         }
-        self.store_all(&now, &later, pack).await.map(|()| ids)
-    }
-
-    async fn store_all(&self, now: &[NewJob], later: &[(NewJob, Due)], pack: usize) -> Result<()> {
         let Inner { store, config } = &*self.inner;
-        let told =
-            |error: Error| error.context(format_args!("adding to queue {:?}", config.queue_name));
-        if !now.is_empty() {
-            store.add(now, config.max_queue_len, pack).await.map_err(told)?;
+        let terms = Terms { max_queue_len: config.max_queue_len, pack };
+        match store.add_all(now, later, terms).await {
+            Ok(()) => Ok(ids),
+            Err(error) => {
+                let ids = if error.job_ids().is_empty() { vec![] } else { ids };
+                let act = format_args!("adding to queue {:?}", config.queue_name);
+                Err(error.with_job_ids(ids.into()).context(act))
+            }
         }
-        if !later.is_empty() {
-            store.schedule(later, config.max_queue_len).await.map_err(told)?;
-        }
-        Ok(())
     }
 
     /// When a delayed job is due; `None` for one that is due already.
@@ -219,10 +215,15 @@ impl<T> Producer<T> {
 impl<T: Serialize> Producer<T> {
     /// Adds a job; it is accepted when this returns its id.
     ///
+    /// When the connection breaks before the reply, it is sent again until `command_timeout` is over,
+    /// and added once all the same, even when it has been done meanwhile.
+    ///
     /// # Errors
     /// `Encode` when the payload cannot be encoded or is too large, `QueueFull` at
-    /// `max_queue_len`, `Timeout` or `Connection` when no reply came: then the job may or may not
-    /// have been added. Give it an id of your own to add it again safely.
+    /// `max_queue_len`, `Unknown` when no reply came within
+    /// [`command_timeout`](crate::ConnectionTuning::command_timeout): then the job may or may not have
+    /// been added, and the error carries its [id](Error::job_ids), under which adding it again through
+    /// this producer is safe.
     pub async fn add(&self, payload: T) -> Result<JobId> {
         self.add_with_options(payload, AddOptions::default()).await
     }
@@ -243,7 +244,9 @@ impl<T: Serialize> Producer<T> {
         self.add_one(payload, options, None).await
     }
 
-    /// Adds many jobs in few round trips; up to 500 are added all or none.
+    /// Adds many jobs in few round trips; up to 500 are added all or none, and each 500 have
+    /// `command_timeout` to be answered. An error in the midst of more carries all their
+    /// [ids](Error::job_ids).
     ///
     /// # Errors
     /// As [`Producer::add`].

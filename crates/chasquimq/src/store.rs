@@ -12,6 +12,7 @@ pub(crate) mod keys;
 mod moves;
 pub(crate) mod packing;
 pub(crate) mod scripts;
+mod sending;
 mod transport;
 pub(crate) mod wire;
 
@@ -23,11 +24,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub(crate) use adding::Terms;
 pub use capabilities::Capabilities;
 pub(crate) use intake::Intake;
 pub use keys::Keys;
 pub(crate) use moves::{Burial, Completed, Completion, Release, Released, Retry, Stored};
 pub(crate) use packing::Active;
+use sending::Sendings;
 pub use transport::redact;
 use transport::{Arg, Link, Reply, Script, bytes, int};
 pub(crate) use transport::{Messages, Reconnects};
@@ -46,6 +49,7 @@ pub(crate) struct Store {
     capabilities: Capabilities,
     events: EventsConfig,
     metrics: Option<Arc<Guarded>>,
+    sendings: Sendings,
     url: String,
     tuning: ConnectionTuning,
 }
@@ -130,7 +134,8 @@ impl Store {
         tracing::debug!(server, version, ackdel = capabilities.ackdel(), "connected");
         let (url, tuning, events) = (url.to_owned(), tuning.clone(), events.clone());
         let metrics = metrics.filter(|metrics| metrics.is_heard());
-        Ok(Self { link, keys, capabilities, events, metrics, url, tuning })
+        let sendings = Sendings::default();
+        Ok(Self { link, keys, capabilities, events, metrics, sendings, url, tuning })
     }
 
     /// What the server can do.

@@ -1,11 +1,14 @@
 //! Adding: jobs to the stream, one or several an entry, and to the delayed ones.
 
+use std::iter;
+
 use bytes::BytesMut;
-use futures::stream::{FuturesOrdered, TryStreamExt};
+use futures::stream::{FuturesOrdered, StreamExt};
 
 use super::packing::{column, is_line};
+use super::sending::Number;
 use super::transport::{Arg, Reply, bytes, int};
-use super::{CHUNK, Due, NewJob, Store, flag, flags, scripts};
+use super::{CHUNK, Due, NewJob, Store, flag, flags, scripts, unexpected};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Scripts of one bulk add that are on their way at once: the server runs one while the next is written.
@@ -14,41 +17,133 @@ const SENT_AHEAD: usize = 4;
 /// The most bytes that several jobs share an entry for.
 const FULL: usize = 256 * 1024;
 
+/// How jobs are added.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Entries the stream may hold, and jobs that may be delayed; 0 is no bound.
+    pub max_queue_len: u64,
+    /// Jobs that may share an entry.
+    pub pack: usize,
+}
+
+/// A call that was made: how many jobs went with it, and what became of it.
+struct Sent {
+    call: Number,
+    jobs: usize,
+    new: Result<Vec<bool>>,
+}
+
 impl Store {
-    /// Appends jobs, at most `pack` an entry; per job whether it is new. All or none for up to 500
-    /// entries.
+    /// Adds jobs, those that are due now and those that are delayed. All or none for up to 500 of
+    /// either.
+    ///
+    /// Jobs that are added again after an error that carried their ids are left out where they had
+    /// been added. An error carries ids when some of the jobs may have been added.
+    pub async fn add_all(
+        &self,
+        mut now: Vec<NewJob>,
+        mut later: Vec<(NewJob, Due)>,
+        terms: Terms,
+    ) -> Result<()> {
+        let ids = now.iter().chain(later.iter().map(|(job, _)| job)).filter(|job| job.unique);
+        let added = self.added_before(ids.map(|job| &*job.id)).await;
+        let all = || now.iter().chain(later.iter().map(|(job, _)| job)).map(|job| job.id.clone());
+        let added = added.map_err(|error| error.with_job_ids(all().collect()))?;
+        if !added.is_empty() {
+            now.retain(|job| !added.contains(&job.id));
+            later.retain(|(job, _)| !added.contains(&job.id));
+        }
+        let mut sent = self.append_all(&now, terms).await;
+        if sent.iter().all(|sent| sent.new.is_ok()) {
+            sent.extend(self.schedule_all(&later, terms.max_queue_len).await);
+        }
+        let jobs = now.iter().chain(later.iter().map(|(job, _)| job));
+        self.outcome(jobs, sent).map(drop)
+    }
+
+    /// Appends jobs; per job whether it is new.
+    #[cfg(test)]
     pub async fn add(&self, jobs: &[NewJob], max_queue_len: u64, pack: usize) -> Result<Vec<bool>> {
+        let sent = self.append_all(jobs, Terms { max_queue_len, pack }).await;
+        self.outcome(jobs.iter(), sent)
+    }
+
+    /// Stores delayed jobs; per job whether it is new.
+    #[cfg(test)]
+    pub async fn schedule(&self, jobs: &[(NewJob, Due)], max_delayed: u64) -> Result<Vec<bool>> {
+        let sent = self.schedule_all(jobs, max_delayed).await;
+        self.outcome(jobs.iter().map(|(job, _)| job), sent)
+    }
+
+    /// What became of jobs, of which the first went with the first call.
+    fn outcome<'j>(
+        &self,
+        jobs: impl Iterator<Item = &'j NewJob>,
+        sent: Vec<Sent>,
+    ) -> Result<Vec<bool>> {
+        let is_unknown =
+            |sent: &Sent| sent.new.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unknown);
+        if sent.iter().any(|sent| sent.new.is_err())
+            && sent.iter().any(|sent| sent.new.is_ok() || is_unknown(sent))
+        {
+            let calls = sent.iter().flat_map(|sent| iter::repeat_n(sent.call, sent.jobs));
+            let doubted: Vec<_> = jobs.map(|job| &*job.id).zip(calls).collect();
+            self.sendings.doubt(doubted.iter().copied());
+            let ids = doubted.into_iter().map(|(id, _)| id.to_owned()).collect();
+            let worst = sent.iter().position(is_unknown);
+            let worst = worst.or_else(|| sent.iter().position(|sent| sent.new.is_err()));
+            let error = worst.and_then(|at| sent.into_iter().nth(at)?.new.err());
+            return Err(error.unwrap_or_else(|| unexpected("add")).with_job_ids(ids));
+        }
+        let mut new = Vec::new();
+        for sent in sent {
+            new.extend(sent.new?);
+        }
+        Ok(new)
+    }
+
+    /// Appends jobs, until a call fails; those under way then are waited for.
+    async fn append_all(&self, jobs: &[NewJob], terms: Terms) -> Vec<Sent> {
         let verbose = self.events.enabled && self.events.verbose;
-        if let ([job], 0, false) = (jobs, max_queue_len, verbose)
+        if let ([job], 0, false) = (jobs, terms.max_queue_len, verbose)
             && !job.unique
         {
-            let args = vec![bytes(&self.keys().stream), "*".into(), "j".into(), bytes(&job.record)];
-            return self.call(scripts::ADD.name, "XADD", args).await.map(|_| vec![true]);
+            return vec![self.put(job).await];
         }
-        let entries: Vec<_> = entries(jobs, pack, verbose).collect();
+        let entries: Vec<_> = entries(jobs, terms.pack, verbose).collect();
         // Where the queue is bounded, none of a later script may get the room that an earlier lacked.
-        let ahead = if max_queue_len == 0 { SENT_AHEAD } else { 1 };
-        let (mut under_way, mut added) = (FuturesOrdered::new(), Vec::with_capacity(jobs.len()));
+        let ahead = if terms.max_queue_len == 0 { SENT_AHEAD } else { 1 };
+        let (mut under_way, mut sent) = (FuturesOrdered::new(), Vec::new());
         for chunk in entries.chunks(CHUNK) {
             if under_way.len() == ahead {
-                added.extend(under_way.try_next().await?.unwrap_or_default());
+                sent.extend(under_way.next().await);
             }
-            under_way.push_back(self.append(chunk, max_queue_len, verbose));
+            if sent.last().is_some_and(|sent: &Sent| sent.new.is_err()) {
+                break;
+            }
+            under_way.push_back(self.append(chunk, terms.max_queue_len, verbose));
         }
-        while let Some(new) = under_way.try_next().await? {
-            added.extend(new);
+        while let Some(one) = under_way.next().await {
+            sent.push(one);
         }
-        Ok(added)
+        sent
+    }
+
+    /// Appends one job, nothing in the way: the usual add, and the least for the server to do.
+    async fn put(&self, job: &NewJob) -> Sent {
+        let call = self.sendings.number();
+        let (map, [bit, ms]) = self.sent(call);
+        let args = vec![bit, ms, bytes(&job.record)];
+        let reply = self.deliver(&scripts::PUT.with(&[&self.keys().stream, &map], args)).await;
+        Sent { call, jobs: 1, new: reply.map(|_| vec![true]) }
     }
 
     /// Appends the entries of one script.
-    async fn append(
-        &self,
-        entries: &[&[NewJob]],
-        max_queue_len: u64,
-        verbose: bool,
-    ) -> Result<Vec<bool>> {
-        let mut args = Vec::with_capacity(2 + entries.len() * 5);
+    async fn append(&self, entries: &[&[NewJob]], max_queue_len: u64, verbose: bool) -> Sent {
+        let call = self.sendings.number();
+        let (map, remember) = self.sent(call);
+        let mut args = Vec::with_capacity(4 + entries.len() * 5);
+        args.extend(remember);
         args.extend([int(max_queue_len), self.cap(verbose)]);
         for jobs in entries {
             args.extend(entry(jobs));
@@ -56,17 +151,24 @@ impl Store {
                 args.extend(told(jobs));
             }
         }
-        let keys = [&self.keys().stream, &self.keys().unique, &self.keys().events];
-        let reply = self.run(&scripts::ADD, &keys, args).await?;
-        let new = accepted(&reply, max_queue_len)?;
-        Ok(entries.iter().zip(new).flat_map(|(jobs, new)| jobs.iter().map(move |_| new)).collect())
+        let keys = [&self.keys().stream, &self.keys().unique, &self.keys().events, &map];
+        let reply = self.deliver(&scripts::ADD.with(&keys, args)).await;
+        let new = reply.and_then(|reply| accepted(&reply, entries.len(), max_queue_len));
+        let each = |new: Vec<bool>| {
+            entries.iter().zip(new).flat_map(|(jobs, new)| jobs.iter().map(move |_| new)).collect()
+        };
+        Sent { call, jobs: entries.iter().map(|jobs| jobs.len()).sum(), new: new.map(each) }
     }
 
-    /// Stores delayed jobs; per job whether it is new. All or none for up to 500.
-    pub async fn schedule(&self, jobs: &[(NewJob, Due)], max_delayed: u64) -> Result<Vec<bool>> {
-        let mut added = Vec::with_capacity(jobs.len());
+    /// Stores delayed jobs, until a call fails.
+    async fn schedule_all(&self, jobs: &[(NewJob, Due)], max_delayed: u64) -> Vec<Sent> {
+        let mut sent = Vec::new();
         for chunk in jobs.chunks(CHUNK) {
-            let mut args = vec![bytes(&self.keys.wake), int(max_delayed), self.cap(true)];
+            let call = self.sendings.number();
+            let (map, remember) = self.sent(call);
+            let mut args = Vec::with_capacity(5 + chunk.len() * 6);
+            args.extend(remember);
+            args.extend([bytes(&self.keys.wake), int(max_delayed), self.cap(true)]);
             for (job, due) in chunk {
                 let (kind, ms) = match due {
                     Due::In(ms) => ("in", *ms),
@@ -76,11 +178,16 @@ impl Store {
                 args.extend([bytes(&job.record), job.name.as_str().into()]);
             }
             let k = &self.keys;
-            let keys = [&k.delayed, &k.jobs, &k.unique, &k.events];
-            let reply = self.run(&scripts::SCHEDULE, &keys, args).await?;
-            added.extend(accepted(&reply, max_delayed)?);
+            let keys = [&k.delayed, &k.jobs, &k.unique, &k.events, &map];
+            let reply = self.deliver(&scripts::SCHEDULE.with(&keys, args)).await;
+            let new = reply.and_then(|reply| accepted(&reply, chunk.len(), max_delayed));
+            let failed = new.is_err();
+            sent.push(Sent { call, jobs: chunk.len(), new });
+            if failed {
+                break;
+            }
         }
-        Ok(added)
+        sent
     }
 }
 
@@ -92,7 +199,7 @@ fn entries(jobs: &[NewJob], pack: usize, verbose: bool) -> impl Iterator<Item = 
         !job.unique && fits
     };
     let mut rest = jobs;
-    std::iter::from_fn(move || {
+    iter::from_fn(move || {
         let mut bytes = rest.first()?.record.len();
         let mut count = 1;
         while count < pack && count < rest.len() && shares(&rest[count - 1]) && shares(&rest[count])
@@ -132,12 +239,14 @@ fn told(jobs: &[NewJob]) -> [Arg; 3] {
     ]
 }
 
-/// Reads the reply of add and schedule: {1, new…} or {0, held}.
-fn accepted(reply: &Reply, max: u64) -> Result<Vec<bool>> {
-    let items = reply.items();
-    if items.first().is_some_and(|ok| ok.int() == 1) {
-        return Ok(flags(reply).collect());
+/// Reads the reply of add and schedule: {1, new…}, {1} for what was carried out before, or {0, held}.
+fn accepted(reply: &Reply, count: usize, max: u64) -> Result<Vec<bool>> {
+    match reply.items() {
+        [ok] if ok.int() == 1 => return Ok(vec![true; count]),
+        [ok, ..] if ok.int() == 1 => return Ok(flags(reply).collect()),
+        _ => {}
     }
+    let items = reply.items();
     let held = items.get(1).map_or(0, Reply::int);
     Err(Error::new(
         ErrorKind::QueueFull,

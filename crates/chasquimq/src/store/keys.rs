@@ -11,6 +11,7 @@
 //! | `retrying` | number | how many of the delayed jobs wait for a retry, for the counts; their scores end in .5 | retry | while any job is delayed |
 //! | `settled` | hash | entry id to bitmap of settled jobs, of partly settled entries | settle | until the entry is settled |
 //! | `unique` | hash | job ids chosen by callers, while such a job is live | add, schedule | until the job ends |
+//! | `sent:<session>:<n>` | bitmap | two bits a script call that added jobs, by which it is carried out once | add, put, schedule, withdraw | minutes after the last one |
 //! | `dlq` | stream | dead jobs with reason and error text | bury | until replayed or purged |
 //! | `events` | stream | what happened, plain string fields | every script that stores | bounded by length |
 //! | `promoter` | string | id of the leading promoter | promote | lock time to live |
@@ -44,6 +45,8 @@ pub struct Keys {
     pub promoter: Bytes,
     /// The channel that wakes the promoter.
     pub wake: Bytes,
+    /// What the keys of remembered calls begin with.
+    sent: Bytes,
 }
 
 impl Keys {
@@ -65,7 +68,16 @@ impl Keys {
             events: key("events"),
             promoter: key("promoter"),
             wake: key("wake"),
+            sent: key("sent"),
         })
+    }
+
+    /// The `number`th bitmap of the calls of a session.
+    pub fn sent(&self, session: &str, number: u64) -> Bytes {
+        let mut key = Vec::with_capacity(self.sent.len() + session.len() + 8);
+        key.extend_from_slice(&self.sent);
+        key.extend_from_slice(format!(":{session}:{number}").as_bytes());
+        key.into()
     }
 
     /// The pattern that all keys of a queue match, or those of all queues, as ACL rules spell it.

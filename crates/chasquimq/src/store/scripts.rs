@@ -28,8 +28,10 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ADD = "add";
-    SCHEDULE = "schedule";
+    PUT = "put" after "sending";
+    ADD = "add" after "sending";
+    SCHEDULE = "schedule" after "sending";
+    WITHDRAW = "withdraw";
     PROMOTE = "promote" after "record";
     UNLOCK = "unlock";
     ENTER = "enter";

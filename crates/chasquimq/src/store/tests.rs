@@ -11,6 +11,7 @@ mod link;
 mod outage;
 mod refusals;
 mod rights;
+mod sending;
 mod settling;
 mod support;
 mod told;
@@ -28,6 +29,7 @@ const SOURCES: &[&str] = &[
     include_str!("tests/entries.rs"),
     include_str!("tests/finishing.rs"),
     include_str!("tests/intake.rs"),
+    include_str!("tests/sending.rs"),
     include_str!("tests/settling.rs"),
 ];
 

@@ -15,9 +15,11 @@
 
 mod dial;
 mod errors;
+mod login;
 mod places;
 mod reply;
 mod session;
+mod tls;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -63,6 +65,29 @@ impl Script {
     pub fn new(name: &'static str, body: &str) -> Self {
         Self { name, body: body.to_owned(), sha: fred::util::sha1_hash(body) }
     }
+
+    /// Its text.
+    #[cfg(test)]
+    pub fn text(&self) -> &str {
+        &self.body
+    }
+
+    /// The script with what it is given.
+    pub fn with(&self, keys: &[&Bytes], given: Vec<Arg>) -> Call<'_> {
+        let mut args = Vec::with_capacity(2 + keys.len() + given.len());
+        args.push(self.sha.as_str().into());
+        args.push(int(keys.len() as u64));
+        args.extend(keys.iter().map(|key| bytes(key)));
+        args.extend(given);
+        Call { script: self, args }
+    }
+}
+
+/// A script with what it is given, which can be sent any number of times.
+pub struct Call<'s> {
+    /// The script.
+    pub script: &'s Script,
+    args: Vec<Arg>,
 }
 
 /// One connection to the server that owns a slot, shared by all who hold it.
@@ -123,18 +148,23 @@ impl Link {
         self.send(command, &args, true, Instant::now() + self.deadline).await
     }
 
-    /// Runs a script by its hash, or by its text where the server does not know it yet.
+    /// How long a command may take.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Runs a script, once.
     pub async fn run(&self, script: &Script, keys: &[&Bytes], args: Vec<Arg>) -> Result<Reply> {
-        let until = Instant::now() + self.deadline;
-        let mut all = Vec::with_capacity(2 + keys.len() + args.len());
-        all.push(script.sha.as_str().into());
-        all.push(int(keys.len() as u64));
-        all.extend(keys.iter().map(|key| bytes(key)));
-        all.extend(args);
-        let reply = match self.send("EVALSHA", &all, false, until).await {
+        self.run_until(&script.with(keys, args), Instant::now() + self.deadline).await
+    }
+
+    /// Runs a script by its hash, or by its text where the server does not know it yet.
+    pub async fn run_until(&self, call: &Call<'_>, until: Instant) -> Result<Reply> {
+        let reply = match self.send("EVALSHA", &call.args, false, until).await {
             Err(error) if is_noscript(&error) => {
-                all[0] = script.body.as_str().into();
-                self.send("EVAL", &all, false, until).await?
+                let mut args = call.args.clone();
+                args[0] = call.script.body.as_str().into();
+                self.send("EVAL", &args, false, until).await?
             }
             result => result?,
         };

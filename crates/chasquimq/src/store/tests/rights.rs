@@ -33,10 +33,12 @@ async fn as_user<'s>(server: &'s Server, roles: &[Role]) -> Queue<'s> {
 /// Who runs a script.
 fn roles_of(script: &str) -> &'static [Role] {
     match script {
-        "add" | "schedule" | "cancel" | "record" => &[Role::Producer],
+        "put" | "add" | "schedule" | "sending" | "withdraw" | "cancel" | "record" => {
+            &[Role::Producer]
+        }
         "inspect" => &[Role::Worker, Role::Observer],
         "promote" | "unlock" | "enter" | "leave" | "claim" | "renew" | "settling" | "finish"
-        | "complete" | "janitor" | "retry" | "bury" | "release" => &[Role::Worker],
+        | "complete" | "janitor" | "missed" | "retry" | "bury" | "release" => &[Role::Worker],
         // It takes both.
         "replay" => &[],
         _ => panic!("say here who runs {script}.lua, and in acl.rs what that takes"),

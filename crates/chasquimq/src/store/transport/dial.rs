@@ -1,10 +1,13 @@
 //! From a URL and the tuning to what builds clients.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::prelude::{Builder, Config, ReconnectPolicy};
 use fred::types::RespVersion;
 
+use super::login::Asking;
+use super::tls::Tls;
 use crate::config::ConnectionTuning;
 use crate::error::{Error, Result};
 
@@ -13,6 +16,9 @@ pub fn prepare(url: &str, tuning: &ConnectionTuning, deadline: Duration) -> Resu
     let mut config = parse(url)?;
     config.version = RespVersion::RESP3;
     config.fail_fast = false;
+    if let Some(credentials) = &tuning.credentials {
+        config.credential_provider = Some(Arc::new(Asking(credentials.clone())));
+    }
     let (min, max) = (millis(tuning.reconnect_min), millis(tuning.reconnect_max));
     let mut policy = ReconnectPolicy::new_exponential(0, min, max, 2);
     policy.set_jitter(min);
@@ -47,14 +53,18 @@ fn parse(url: &str) -> Result<Config> {
              redis+unix://",
         ));
     }
-    let mut config = Config::from_url(url).map_err(|error| unusable(error.details()))?;
+    let (plain, tls) = Tls::take(url).map_err(|error| unusable(&error.to_string()))?;
+    let mut config = Config::from_url(&plain).map_err(|error| unusable(error.details()))?;
+    if let Some(tls) = tls {
+        config.tls = Some(tls.connector().map_err(|error| unusable(&error.to_string()))?);
+    }
     config.username = config.username.map(word);
     config.password = config.password.map(word);
     Ok(config)
 }
 
 /// A name or password as one word of a line: the library sends HELLO as a line, not as a list.
-fn word(text: String) -> String {
+pub fn word(text: String) -> String {
     let splits = |c: char| c.is_ascii_whitespace() || c.is_ascii_control() || "\"'".contains(c);
     if !text.contains(splits) {
         return text;

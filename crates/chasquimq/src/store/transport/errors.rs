@@ -66,13 +66,18 @@ pub fn from_client(error: &fred::error::Error) -> Error {
             kind => kind,
         },
     };
-    Error::new(kind, plain(error.details()).to_owned())
+    let words = plain(error.details());
+    match words.strip_prefix("InvalidCertificate(").and_then(|words| words.strip_suffix(')')) {
+        Some(why) => Error::new(kind, format!("the server's certificate is refused: {why}")),
+        None => Error::new(kind, words.to_owned()),
+    }
 }
 
 /// The words in an I/O error that the library has printed for programmers.
 fn plain(details: &str) -> &str {
     let words = |key| details.split_once(key)?.1.rsplit_once('"').map(|(words, _)| words);
-    words("message: \"").or_else(|| words("error: \"")).unwrap_or(details)
+    let bare = || details.split_once("error: ")?.1.strip_suffix(" }");
+    words("message: \"").or_else(|| words("error: \"")).or_else(bare).unwrap_or(details)
 }
 
 /// An error reply.
@@ -156,6 +161,7 @@ mod tests {
         let refused = r#"Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }"#;
         assert_eq!(plain(refused), "Connection refused");
         assert_eq!(plain(r#"Custom { kind: Other, error: "unknown issuer" }"#), "unknown issuer");
+        assert_eq!(plain("Custom { kind: InvalidData, error: Expired }"), "Expired");
         assert_eq!(plain("Connection closed."), "Connection closed.");
     }
 }

@@ -1,0 +1,177 @@
+//! Calls that add jobs, carried out once however often they are sent.
+//!
+//! A lost reply says nothing of whether its command was carried out, and a command on its way over a
+//! dead connection may still arrive after it was sent again over another. So each call has a number,
+//! which the server notes in the same script that adds: whichever sending comes first is carried
+//! out, the others change nothing, also when the jobs have been done meanwhile.
+//!
+//! When no sending was answered in time the jobs stay in doubt. The store knows for minutes which
+//! call each of them went with: when one of these ids is added again, that call is withdrawn first,
+//! which tells whether it was carried out and sees to it that otherwise it never will be.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::transport::{Arg, Call, Reply, int};
+use super::{CHUNK, Store, flags, scripts};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::JobId;
+
+/// How long the server remembers a call after the last one of its bitmap, beside the time that one
+/// may take. A packet that is late by more than this has long been given up by TCP.
+const REMEMBERED: Duration = Duration::from_mins(5);
+/// Calls a bitmap: 2 KiB.
+const CALLS_A_MAP: u64 = 8192;
+/// Ids in doubt that are remembered at most.
+const MOST_DOUBTS: usize = 1 << 18;
+/// The first and the longest pause before a call is sent again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+
+/// The number of a call, by which the server knows it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Number(u64);
+
+/// Numbers the calls of one store, and remembers those that remained in doubt.
+pub(super) struct Sendings {
+    /// No other store's, in this process or another.
+    session: String,
+    next: AtomicU64,
+    is_in_doubt: AtomicBool,
+    doubts: Mutex<Doubts>,
+}
+
+#[derive(Default)]
+struct Doubts {
+    calls: HashMap<JobId, (Number, Instant)>,
+    oldest: VecDeque<(JobId, Instant)>,
+}
+
+impl Default for Sendings {
+    fn default() -> Self {
+        // A forked process may repeat its parent's random numbers, but not its id.
+        let session = format!("{:x}-{:016x}", std::process::id(), rand::random::<u64>());
+        let (next, is_in_doubt) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { session, next, is_in_doubt, doubts: Mutex::default() }
+    }
+}
+
+impl Sendings {
+    /// A number that no other call has.
+    pub fn number(&self) -> Number {
+        Number(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Jobs of which nobody knows whether the call that they went with was carried out.
+    pub fn doubt<'i>(&self, jobs: impl Iterator<Item = (&'i str, Number)>) {
+        let now = Instant::now();
+        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, call) in jobs {
+            if doubts.oldest.len() == MOST_DOUBTS {
+                doubts.forget_oldest();
+            }
+            doubts.calls.insert(id.to_owned(), (call, now));
+            doubts.oldest.push_back((id.to_owned(), now));
+        }
+        self.is_in_doubt.store(true, Ordering::Release);
+    }
+
+    /// The calls that jobs of these ids went with, where they are in doubt.
+    fn calls<'i>(&self, ids: impl Iterator<Item = &'i str>) -> Vec<(JobId, Number)> {
+        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        while doubts.oldest.front().is_some_and(|(_, since)| since.elapsed() > REMEMBERED) {
+            doubts.forget_oldest();
+        }
+        self.is_in_doubt.store(!doubts.oldest.is_empty(), Ordering::Release);
+        let found =
+            ids.filter_map(|id| doubts.calls.get(id).map(|(call, _)| (id.to_owned(), *call)));
+        found.collect()
+    }
+}
+
+impl Doubts {
+    fn forget_oldest(&mut self) {
+        let Some((id, since)) = self.oldest.pop_front() else { return };
+        if self.calls.get(&id).is_some_and(|(_, latest)| *latest == since) {
+            self.calls.remove(&id);
+        }
+    }
+}
+
+impl Store {
+    /// The bitmap that a call has its bits in, its first bit, and how long to remember it.
+    pub(super) fn sent(&self, call: Number) -> (Bytes, [Arg; 2]) {
+        let Number(number) = call;
+        let key = self.keys.sent(&self.sendings.session, number / CALLS_A_MAP);
+        (key, [int(number % CALLS_A_MAP * 2), self.remember_ms()])
+    }
+
+    fn remember_ms(&self) -> Arg {
+        int((REMEMBERED + 2 * self.link.deadline()).as_millis() as u64)
+    }
+
+    /// Sends a call until it is answered, for as long as one command may take. An error is of the kind
+    /// `Unknown` when it may have been carried out.
+    pub(super) async fn deliver(&self, call: &Call<'_>) -> Result<Reply> {
+        let within = self.link.deadline();
+        let until = Instant::now() + within;
+        let (mut pause, mut in_doubt) = (PAUSES.0, false);
+        loop {
+            // A connection that fell silent must leave time for another.
+            let attempt = (Instant::now() + within * 3 / 5).min(until);
+            let begun = self.clock();
+            let reply = self.link.run_until(call, attempt).await;
+            self.timed(call.script.name, begun);
+            let Err(error) = reply else { return reply };
+            in_doubt |= error.kind().is_outcome_unknown();
+            let ends = Instant::now() + pause >= until;
+            if ends || !in_doubt || !error.kind().is_transient() {
+                return Err(if in_doubt { unknown(error) } else { error });
+            }
+            tracing::debug!(%error, verb = call.script.name, "no reply: sending it again");
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Of jobs that are added again, those that had been added: their calls, whose replies were lost,
+    /// were carried out. The other calls are withdrawn.
+    pub(super) async fn added_before<'i>(
+        &self,
+        ids: impl Iterator<Item = &'i str>,
+    ) -> Result<HashSet<JobId>> {
+        if !self.sendings.is_in_doubt.load(Ordering::Acquire) {
+            return Ok(HashSet::new());
+        }
+        let doubted = self.sendings.calls(ids);
+        let calls: Vec<_> =
+            doubted.iter().map(|(_, call)| *call).collect::<HashSet<_>>().into_iter().collect();
+        let mut added = HashSet::new();
+        for calls in calls.chunks(CHUNK) {
+            let (mut keys, mut args) = (Vec::new(), vec![self.remember_ms()]);
+            for call in calls {
+                let (key, [bit, _]) = self.sent(*call);
+                keys.push(key);
+                args.push(bit);
+            }
+            let keys: Vec<_> = keys.iter().collect();
+            let reply = self.deliver(&scripts::WITHDRAW.with(&keys, args)).await?;
+            added.extend(
+                calls.iter().zip(flags(&reply)).filter_map(|(call, added)| added.then_some(*call)),
+            );
+        }
+        let ids = doubted.into_iter().filter(|(_, call)| added.contains(call));
+        Ok(ids.map(|(id, _)| id).collect())
+    }
+}
+
+fn unknown(error: Error) -> Error {
+    let why = format!(
+        "no word of whether it was carried out ({error}); adding again under the same id is safe"
+    );
+    Error::new(ErrorKind::Unknown, why).with_source(error)
+}
