@@ -19,7 +19,7 @@ use crate::workload::{BATCH, CONCURRENCY, LEASE, MAX_ATTEMPTS};
 
 /// How long producers may wait for their last answers, and the queue may take to become empty.
 const FINISHING: Duration = Duration::from_mins(1);
-/// How long locks, consumers and memory may take to go.
+/// How long consumers and memory may take to go.
 const CLEARING: Duration = Duration::from_secs(15);
 
 /// What a run is.
@@ -130,7 +130,7 @@ async fn look(fleet: &Fleet, memory_before: u64) -> Result<State> {
     let consumers = inspector.consumers(living, CLEARING).await;
     fleet.stop_workers().await?;
     let dead = inspector.dead().await?;
-    let leftovers = inspector.leftovers(CLEARING).await?;
+    let leftovers = inspector.leftovers().await?;
     let memory_after = inspector.memory(memory_limit(memory_before), CLEARING).await;
     Ok(State {
         drained,
