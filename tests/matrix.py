@@ -2,7 +2,8 @@
 
 The first server runs every test, and the engine's a second time as a cluster of one node. The others run
 what depends on the server: the Rust tests of the engine and of the chaos run, and the Python tests that are
-not marked ``any_server``. Nothing is rebuilt in between: the server is chosen by environment variables. The
+not marked ``any_server``. On these and in the cluster, what is tested has the rights that ``chasqui acl
+print`` gives, and no others. Nothing is rebuilt in between: the server is chosen by environment variables. The
 log of a suite that fails is printed, all are kept in .cache/logs.
 """
 
@@ -155,10 +156,22 @@ def environment_of(kind: ServerKind) -> dict[str, str]:
     return {"CHASQUIMQ_TEST_SERVERS": pairs, "CHASQUIMQ_TEST_SERVER": kind.name}
 
 
+def as_least_user(kind: ServerKind) -> dict[str, str]:
+    """Return what makes both languages' tests use this server as a user with the least rights."""
+    version = f"{kind.name.partition('-')[0]}-{kind.version()}"
+    command = [Path(sys.executable).with_name("chasqui"), "acl", "print", "--for-server", version]
+    roles = [word for role in ("producer", "worker", "observer") for word in ("--role", role)]
+    try:
+        rule = subprocess.check_output([*command, *roles], text=True, stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SetupError(f"chasqui acl print: {error}") from error
+    return {**environment_of(kind), "CHASQUIMQ_TEST_ACL": rule.strip()}
+
+
 def clustered(kind: ServerKind, binaries: Iterable[TestBinary]) -> Outcome:
     """Run the engine's tests on a server that is a cluster of one node."""
     name = f"{kind.name}.cluster"
-    environment = {**environment_of(kind), "CHASQUIMQ_TEST_TOPOLOGY": "cluster"}
+    environment = {**as_least_user(kind), "CHASQUIMQ_TEST_TOPOLOGY": "cluster"}
     outcome = Outcome()
     for binary in (each for each in binaries if each.path.name.startswith("it-")):
         inside = {**environment, "CARGO_MANIFEST_DIR": str(binary.package)}
@@ -167,9 +180,9 @@ def clustered(kind: ServerKind, binaries: Iterable[TestBinary]) -> Outcome:
     return outcome
 
 
-def rust(kind: ServerKind, binaries: Iterable[TestBinary], doc_tests: bool) -> Outcome:
-    """Run Rust test binaries on a server."""
-    environment = environment_of(kind)
+def rust(kind: ServerKind, binaries: Iterable[TestBinary], first: bool) -> Outcome:
+    """Run Rust test binaries on a server, those of the documentation on the first."""
+    environment = environment_of(kind) if first else as_least_user(kind)
     outcome = Outcome()
     for binary in binaries:
         target = re.sub(r"-[0-9a-f]{16}$", "", binary.path.name)
@@ -177,7 +190,7 @@ def rust(kind: ServerKind, binaries: Iterable[TestBinary], doc_tests: bool) -> O
         inside = {**environment, "CARGO_MANIFEST_DIR": str(binary.package)}
         status = run(name, [binary.path], folder=binary.package, environment=inside)
         outcome += rust_outcome(name).ended(status)
-    if doc_tests:
+    if first:
         status = run("doc-tests", [*CARGO_TEST, "--doc"], environment=environment)
         outcome += rust_outcome("doc-tests").ended(status)
     return outcome
@@ -190,13 +203,14 @@ def rust_outcome(name: str) -> Outcome:
     return sum((Outcome(int(passed), int(failed)) for passed, failed in found), Outcome())
 
 
-def python(kind: ServerKind, everything: bool) -> Outcome:
-    """Run the Python tests on a server."""
+def python(kind: ServerKind, first: bool) -> Outcome:
+    """Run the Python tests on a server, all of them on the first."""
     name = f"{kind.name}.python"
     report = LOGS / f"{name}.xml"
     command = [sys.executable, "-m", "pytest", "tests", "-ra", f"--timeout={TEST_SECONDS}"]
-    command += [f"--junitxml={report}", *([] if everything else ["-m", "not any_server"])]
-    status = run(name, command, environment=environment_of(kind))
+    command += [f"--junitxml={report}", *([] if first else ["-m", "not any_server"])]
+    environment = environment_of(kind) if first else as_least_user(kind)
+    status = run(name, command, environment=environment)
     if not report.exists():
         return Outcome().ended(status)
     suites = ElementTree.parse(report).getroot().iter("testsuite")

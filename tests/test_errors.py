@@ -47,11 +47,11 @@ async def test_a_url_that_is_none() -> None:
 
 async def test_a_wrong_password(start_server: StartServer) -> None:
     server = start_server(config={"requirepass": "right"})
-    wrong = server.url.replace("redis://", "redis://:wrong@")
+    wrong = server.admin_url.replace("redis://", "redis://:wrong@")
     with pytest.raises(errors.AuthError):
         await Queue("q", redis_url=wrong).add("n", 1)
     with pytest.raises(errors.AuthError):
-        await Queue("q", redis_url=server.url).add("n", 1)
+        await Queue("q", redis_url=server.admin_url).add("n", 1)
     async with Queue("q", redis_url=wrong.replace("wrong", "right")) as queue:
         await queue.add("n", 1)
 

@@ -53,12 +53,12 @@ async def test_details_come_when_they_are_wanted(
     redis_server: Server, queue_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "chasquimq.engine")
-    async with Queue(queue_name, redis_url=redis_server.url) as queue:
+    async with Queue(queue_name, redis_url=redis_server.admin_url) as queue:
         await queue.add("n", 1)
         await eventually(lambda: _lines(caplog, logging.INFO), "the server's name")
     (line,) = _lines(caplog, logging.INFO)
     assert line.getMessage() == (
-        f'queue "{queue_name}": using {redis_server.url} (from the argument redis_url)'
+        f'queue "{queue_name}": using {redis_server.admin_url} (from the argument redis_url)'
     )
 
 

@@ -378,7 +378,7 @@ async def test_the_environment_names_the_server_and_the_log_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "chasquimq")
-    secret = redis_server.url.replace("redis://", "redis://default:secret@")
+    secret = redis_server.admin_url.replace("redis://", "redis://default:secret@")
     monkeypatch.setenv("CHASQUIMQ_URL", secret)
     async with Queue(queue_name) as queue:
         await queue.add("n", 1)

@@ -424,7 +424,7 @@ async def test_what_waiting_does_not_mend_is_raised(
 ) -> None:
     server = start_server(config={"requirepass": "secret"})
     with pytest.raises(AuthError):
-        await anext(QueueEvents(queue_name, redis_url=server.url))
+        await anext(QueueEvents(queue_name, redis_url=server.admin_url))
     open_server = start_server()
     events = QueueEvents(queue_name, redis_url=open_server.url, last_event_id="0", block_ms=200)
     tell(open_server, queue_name, 1)

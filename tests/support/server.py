@@ -70,7 +70,12 @@ class Server:
 
     @property
     def url(self) -> str:
-        """``redis://127.0.0.1:port``."""
+        """``redis://127.0.0.1:port``, with a user when ``CHASQUIMQ_TEST_ACL`` tells of one."""
+        return f"redis://{_login()}127.0.0.1:{self.port}"
+
+    @property
+    def admin_url(self) -> str:
+        """The URL of the user who may do everything."""
         return f"redis://127.0.0.1:{self.port}"
 
     @property
@@ -193,7 +198,23 @@ class Server:
             "appendfsync": "always",
         }
         lines = {**fixed, **self._config}.items()
-        return "".join(f"{name} {value or EMPTY}\n" for name, value in lines)
+        user = f"user {rules}\n" if (rules := _rules()) else ""
+        return "".join(f"{name} {value or EMPTY}\n" for name, value in lines) + user
+
+
+def _rules() -> str:
+    """Return name and rules of the user as whom everything under test connects; "": no such user.
+
+    ``CHASQUIMQ_TEST_ACL`` is a command as ``chasqui acl print`` has it: ``ACL SETUSER name … >password …``.
+    """
+    return os.environ.get("CHASQUIMQ_TEST_ACL", "").removeprefix("ACL SETUSER ").strip()
+
+
+def _login() -> str:
+    if not (words := _rules().split()):
+        return ""
+    password = next(word for word in words if word.startswith(">"))
+    return f"{words[0]}:{password[1:]}@"
 
 
 _steps = itertools.count()

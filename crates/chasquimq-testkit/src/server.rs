@@ -204,8 +204,17 @@ impl Server {
     /// `redis://127.0.0.1:port`, or `redis-cluster://…` when it is a node of a cluster, with the name and
     /// the password of the user when `CHASQUIMQ_TEST_ACL` tells of one.
     pub fn url(&self) -> String {
+        self.url_of(&self.login)
+    }
+
+    /// The URL of the user who may do everything, for what the engine itself never does.
+    pub fn admin_url(&self) -> String {
+        self.url_of("")
+    }
+
+    fn url_of(&self, login: &str) -> String {
         let scheme = if self.role.is_clustered() { "redis-cluster" } else { "redis" };
-        format!("{scheme}://{}127.0.0.1:{}", self.login, self.port)
+        format!("{scheme}://{login}127.0.0.1:{}", self.port)
     }
 
     /// The name of its kind, such as `redis-7.0`.
