@@ -5,7 +5,9 @@
 //! loopback alone, keeps its data in a folder of its own and ends with the test process, however that ends.
 //!
 //! Which server it is says the environment: `CHASQUIMQ_TEST_SERVER` names one of [`ServerKind::all`]. With
-//! `CHASQUIMQ_TEST_TOPOLOGY=cluster` every server is a cluster of one node and [`Server::url`] says so.
+//! `CHASQUIMQ_TEST_TOPOLOGY=cluster` every server is a cluster of one node and [`Server::url`] says so. With
+//! an `ACL SETUSER` command in `CHASQUIMQ_TEST_ACL` every server has that user, and the URLs are its own;
+//! [`Server::command`] may do everything all the same.
 //!
 //! The faces here panic instead of returning errors: a test has nothing better to do with them.
 
@@ -13,6 +15,7 @@ mod certificates;
 mod client;
 mod cluster;
 mod kind;
+mod login;
 mod process;
 mod proxy;
 mod reply;

@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 use crate::certificates::{Authority, Identity};
 use crate::client::Client;
 use crate::kind::ServerKind;
+use crate::login::Login;
 use crate::process::Process;
 use crate::reply::Reply;
 
@@ -57,6 +58,11 @@ impl Role {
 
     fn is_clustered(self) -> bool {
         matches!(self, Self::Node | Self::OneNodeCluster)
+    }
+
+    /// The user that `CHASQUIMQ_TEST_ACL` makes of the code under test; Sentinels have none.
+    fn login(self) -> Option<Login> {
+        Login::of_environment().filter(|_| self != Self::Sentinel)
     }
 }
 
@@ -161,6 +167,9 @@ impl ServerBuilder {
         if role.is_clustered() {
             file.push_str("cluster-enabled yes\n");
         }
+        if let Some(login) = role.login() {
+            let _ = writeln!(file, "{}", login.line());
+        }
         for (name, value) in &self.config {
             let value = if value.is_empty() { "\"\"" } else { value };
             let _ = writeln!(file, "{name} {value}");
@@ -194,10 +203,20 @@ impl Server {
         ServerBuilder::default()
     }
 
-    /// `redis://127.0.0.1:port`, or `redis-cluster://…` when it is a node of a cluster.
+    /// `redis://127.0.0.1:port`, or `redis-cluster://…` when it is a node of a cluster; with user and
+    /// password when `CHASQUIMQ_TEST_ACL` says who the code under test is to be.
     pub fn url(&self) -> String {
+        self.role.login().map_or_else(|| self.place(""), |login| self.url_as(&login.words()))
+    }
+
+    /// The same for a user of the test's own, `name:password`.
+    pub fn url_as(&self, login: &str) -> String {
+        self.place(&format!("{login}@"))
+    }
+
+    fn place(&self, login: &str) -> String {
         let scheme = if self.role.is_clustered() { "redis-cluster" } else { "redis" };
-        format!("{scheme}://127.0.0.1:{}", self.port)
+        format!("{scheme}://{login}127.0.0.1:{}", self.port)
     }
 
     /// The name of its kind, such as `redis-7.0`.

@@ -55,7 +55,7 @@ async fn revoked_rights_hold_endings_back_and_run_nothing_again() {
     let server = Server::start().await;
     let user = |rights| ["ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", rights];
     assert_eq!(server.command(&user("+@all")).await.error(), None);
-    let url = server.url().replace("://", "://app:secret@");
+    let url = server.url_as("app:secret");
     let config = ProducerConfig { queue_name: "q".into(), ..Default::default() };
     let producer = Producer::<u64>::connect(&url, config).await.unwrap();
     producer.add_bulk((0..30).collect()).await.unwrap();
