@@ -14,11 +14,13 @@ ENGINE = ROOT / "crates" / "chasquimq"
 
 PURE = (
     "acl.rs",
+    "consumer/text.rs",
     "events/unpack.rs",
     "job.rs",
     "lifecycle.rs",
     "msgpack.rs",
     "retry.rs",
+    "store/replies.rs",
     "store/wire.rs",
     "version.rs",
 )

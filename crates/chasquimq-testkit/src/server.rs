@@ -94,6 +94,8 @@ impl ServerBuilder {
     #[must_use]
     pub fn tls(mut self, identity: &Identity, clients: Option<&Authority>) -> Self {
         self.tls = true;
+        // The nodes of a cluster would want certificates of each other's, too.
+        self.role = Some(Role::Alone);
         let path = |path: &Path| path.display().to_string();
         let ca = clients.map_or_else(|| identity.cert.clone(), Authority::file);
         self.config("tls-cert-file", &path(&identity.cert))

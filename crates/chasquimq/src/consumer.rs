@@ -23,6 +23,7 @@ mod reader;
 mod session;
 mod settler;
 pub(crate) mod supervisor;
+pub(crate) mod text;
 
 pub use batching::{BatchOptions, BatchOutcome};
 pub use delivery::{Delivery, Ending};

@@ -68,7 +68,7 @@ impl<T> Producer<T> {
 }
 
 impl DlqEntry {
-    fn read(entry: DeadEntry) -> Self {
+    pub(crate) fn read(entry: DeadEntry) -> Self {
         let text = |name: &str| {
             let bytes = field(&entry, name).map_or(&[][..], |value| value);
             String::from_utf8_lossy(bytes).into_owned()
@@ -100,7 +100,7 @@ fn item(entry: &DeadEntry) -> Option<Item> {
     if items.len() == 1 { items.pop() } else { None }
 }
 
-fn resurrect(entry: &DeadEntry) -> Option<Replay> {
+pub(crate) fn resurrect(entry: &DeadEntry) -> Option<Replay> {
     let Item { record: old, raw, .. } = item(entry)?;
     let fresh = wire::with_counts(&raw, 0, 0).ok()?;
     let name = String::from_utf8_lossy(&old.name).into_owned();

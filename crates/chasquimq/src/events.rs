@@ -137,7 +137,7 @@ pub async fn tail(url: &str, queue: &str, options: TailOptions) -> Result<Tail> 
 }
 
 /// A place in the stream: behind an entry, or behind so many of its events.
-struct Cursor {
+pub(crate) struct Cursor {
     entry: EntryId,
     within: Option<usize>,
 }
@@ -153,7 +153,7 @@ impl Cursor {
         })
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (entry, within) = match text.split_once(':') {
             Some((entry, seen)) => (entry, Some(seen.parse().ok()?)),
             None => (text, None),

@@ -13,6 +13,9 @@ pub mod dlq;
 pub mod doctor;
 pub mod error;
 pub mod events;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inspect;
 mod janitor;
 pub mod job;

@@ -9,11 +9,12 @@ pub(crate) mod feed;
 mod finish;
 mod intake;
 pub(crate) mod keys;
-mod moves;
+pub(crate) mod moves;
 pub(crate) mod packing;
+pub(crate) mod replies;
 pub(crate) mod scripts;
 mod sending;
-mod transport;
+pub(crate) mod transport;
 pub(crate) mod wire;
 
 #[cfg(test)]
@@ -223,10 +224,7 @@ impl Store {
         ];
         let reply =
             self.run(&scripts::CLAIM, &[&self.keys.stream, &self.keys.settled], args).await?;
-        let [_, cursor, ghosts, taken @ ..] = reply.items() else {
-            return Err(unexpected("claim"));
-        };
-        Ok(Claimed { entries: entries(taken), cursor: cursor.bytes(), ghosts: ghosts.int() as u64 })
+        replies::claimed(&reply).ok_or_else(|| unexpected("claim"))
     }
 
     /// Entries that were delivered to this consumer within the last `longest_ms` and that it does not
@@ -243,7 +241,7 @@ impl Store {
         args.extend(known.iter().map(bytes));
         let reply =
             self.run(&scripts::MISSED, &[&self.keys.stream, &self.keys.settled], args).await?;
-        Ok(entries(reply.items().get(1..).unwrap_or_default()))
+        Ok(replies::taken(reply.items().get(1..).unwrap_or_default()))
     }
 
     /// Starts leases anew; per entry whether it was still this consumer's.
@@ -269,19 +267,7 @@ impl Store {
         let k = &self.keys;
         let keys = [&k.promoter, &k.delayed, &k.jobs, &k.stream, &k.events, &k.retrying];
         let reply = self.run(&scripts::PROMOTE, &keys, args).await?;
-        match reply.items() {
-            [led, promoted, depth, lag, wait, _, fault] if led.int() == 1 => Ok(Tick::Led {
-                promoted: promoted.int() as u64,
-                depth: depth.int() as u64,
-                lag_ms: lag.int() as u64,
-                next_due: u64::try_from(wait.int()).ok().map(Duration::from_millis),
-                fault: moves::fault(fault),
-            }),
-            [_, left] => {
-                Ok(Tick::Held { lock_left: Duration::from_millis(left.int().max(0) as u64) })
-            }
-            _ => Err(unexpected("promote")),
-        }
+        replies::tick(&reply).ok_or_else(|| unexpected("promote"))
     }
 
     /// Gives up the lead.
@@ -304,13 +290,7 @@ impl Store {
         let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
         let args =
             vec![bytes(&self.keys.dlq), from.into(), "+".into(), "COUNT".into(), int(limit as u64)];
-        let reply = self.call("dead", "XRANGE", args).await?;
-        let entry = |entry: &Reply| {
-            let [id, fields] = entry.items() else { return None };
-            let fields = fields.items().chunks_exact(2).map(|f| (f[0].text(), f[1].bytes()));
-            Some(DeadEntry { dlq_id: id.text(), fields: fields.collect() })
-        };
-        Ok(reply.items().iter().filter_map(entry).collect())
+        Ok(replies::dead(&self.call("dead", "XRANGE", args).await?))
     }
 
     /// Moves dead jobs back to the stream; per job whether it was moved.
@@ -334,7 +314,7 @@ impl Store {
     pub async fn forget_consumers(&self, silence: Duration, most: usize) -> Result<u64> {
         let args = vec![int(silence.as_millis() as u64), int(most as u64)];
         let reply = self.run(&scripts::JANITOR, &[&self.keys.stream], args).await?;
-        Ok(reply.int() as u64)
+        Ok(reply.int().max(0) as u64)
     }
 
     /// What the queue holds.
@@ -342,18 +322,7 @@ impl Store {
         let k = &self.keys;
         let keys = [&k.stream, &k.delayed, &k.retrying, &k.dlq];
         let reply = self.run(&scripts::INSPECT, &keys, vec![]).await?;
-        let [ready, in_flight, waiting, retrying, dead, age] = reply.items() else {
-            return Err(unexpected("inspect"));
-        };
-        let count = |item: &Reply| item.int() as u64;
-        Ok(QueueCounts {
-            ready: count(ready),
-            in_flight: count(in_flight),
-            delayed: count(waiting).saturating_sub(count(retrying)),
-            retrying: count(retrying),
-            dead: count(dead),
-            oldest_ready_age_ms: count(age),
-        })
+        replies::counts(&reply).ok_or_else(|| unexpected("inspect"))
     }
 
     /// Closes the connection.
@@ -395,17 +364,6 @@ impl Store {
     fn cap(&self, wanted: bool) -> Arg {
         int(if self.events.enabled && wanted { self.events.max_stream_len.max(1) } else { 0 })
     }
-}
-
-/// Entries as claim and missed answer them.
-fn entries(items: &[Reply]) -> Vec<Entry> {
-    let entry = |entry: &[Reply]| Entry {
-        id: entry[0].bytes(),
-        fields: entry[1].items().iter().map(Reply::bytes).collect(),
-        deliveries: u32::try_from(entry[2].int().max(1)).unwrap_or(u32::MAX),
-        settled: entry[3].bytes(),
-    };
-    items.chunks_exact(4).map(entry).collect()
 }
 
 fn flag(on: bool) -> Arg {

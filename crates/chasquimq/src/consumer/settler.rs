@@ -19,7 +19,6 @@ use crate::metrics::{DlqRouted, JobOutcome, RetryScheduled};
 use crate::store::Stored;
 
 mod batch;
-mod text;
 
 use batch::Batch;
 

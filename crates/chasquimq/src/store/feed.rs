@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::transport::{Link, Reply, bytes, int};
-use super::{Keys, redact};
+use super::transport::{Link, bytes, int};
+use super::{Keys, redact, replies};
 use crate::config::ConnectionTuning;
 use crate::error::{ErrorKind, Result};
 
@@ -62,14 +62,7 @@ impl Feed {
             cursor.into(),
         ];
         let reply = self.link.block("XREAD", args).await?;
-        // RESP3 answers {stream: entries}; one stream was asked for.
-        let entries = reply.items().get(1).map_or(&[][..], Reply::items);
-        let event = |entry: &Reply| {
-            let [id, fields] = entry.items() else { return None };
-            let fields = fields.items().chunks_exact(2).map(|f| (f[0].text(), f[1].text()));
-            Some((id.text(), fields.collect()))
-        };
-        Ok(entries.iter().filter_map(event).collect())
+        Ok(replies::events(&reply))
     }
 
     /// Closes the connection, whatever read waits on it.

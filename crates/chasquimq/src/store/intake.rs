@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Entry;
-use super::transport::{Link, Reply, bytes, int};
+use super::transport::{Link, bytes, int};
+use super::{Entry, replies};
 use crate::error::Result;
 
 /// The connection a reader blocks on.
@@ -36,14 +36,7 @@ impl Intake {
             ">".into(),
         ];
         let reply = self.link.block("XREADGROUP", args).await?;
-        // RESP3 answers {stream: entries}; one stream was asked for.
-        let entries = reply.items().get(1).map_or(&[][..], Reply::items);
-        let entry = |entry: &Reply| {
-            let [id, fields] = entry.items() else { return None };
-            let fields = fields.items().iter().map(Reply::bytes).collect();
-            Some(Entry { id: id.bytes(), fields, deliveries: 1, settled: Bytes::new() })
-        };
-        Ok(entries.iter().filter_map(entry).collect())
+        Ok(replies::delivered(&reply))
     }
 
     /// Closes the connection.

@@ -234,7 +234,7 @@ pub(super) fn fault(item: &Reply) -> Option<Error> {
 }
 
 /// One answer an item, and how many events were dropped. A mere number: all were stored.
-fn results(reply: &Reply, expected: usize) -> Result<(Vec<Stored>, u64)> {
+pub(crate) fn results(reply: &Reply, expected: usize) -> Result<(Vec<Stored>, u64)> {
     if *reply == Reply::Int(expected as i64) {
         return Ok(((0..expected).map(|_| Stored::Yes).collect(), 0));
     }

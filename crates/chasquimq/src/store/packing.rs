@@ -48,7 +48,7 @@ impl Store {
 }
 
 /// A field of such an entry: what `write` writes of each item, joined by line ends.
-pub(super) fn column<T>(items: &[T], write: impl Fn(&T, &mut Vec<u8>)) -> Arg {
+pub(crate) fn column<T>(items: &[T], write: impl Fn(&T, &mut Vec<u8>)) -> Arg {
     let mut column = Vec::with_capacity(items.len() * 4);
     for (n, item) in items.iter().enumerate() {
         if n > 0 {
@@ -60,7 +60,7 @@ pub(super) fn column<T>(items: &[T], write: impl Fn(&T, &mut Vec<u8>)) -> Arg {
 }
 
 /// Whether a text can be one of several in a field.
-pub(super) fn is_line(text: &[u8]) -> bool {
+pub(crate) fn is_line(text: &[u8]) -> bool {
     !text.contains(&b'\n')
 }
 

@@ -33,6 +33,8 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit, broadcast, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use dial::prepare;
+#[cfg(feature = "fuzzing")]
+pub(crate) use dial::prepare as prepare_url;
 pub use dial::redact;
 use errors::{Refusal, from_client, is_noscript, was_not_sent};
 pub use errors::{classify, is_unknown_command};

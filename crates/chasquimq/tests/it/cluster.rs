@@ -61,8 +61,11 @@ async fn a_url_of_one_node_says_what_is_wrong_with_it() {
     let other = cluster.others(&key("q", "stream")).await[0];
     let url = format!("redis://127.0.0.1:{}", other.port());
     let config = ProducerConfig { queue_name: "q".into(), ..Default::default() };
-    let producer = Producer::connect(&url, config).await.unwrap();
-    let error = producer.add(1).await.unwrap_err();
+    // Newer servers are asked for more when connecting, and so are found out earlier.
+    let error = match Producer::connect(&url, config).await {
+        Ok(producer) => producer.add(1).await.unwrap_err(),
+        Err(error) => error,
+    };
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("redis-cluster://"), "{error}");
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::join;
 
-use super::text::error_text;
 use super::{Settlement, micros};
 use crate::consumer::delivery::{Content, Parts};
 use crate::consumer::held::Entry;
 use crate::consumer::session::Shared;
+use crate::consumer::text::error_text;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lifecycle::Transition;
 use crate::store::wire::{with_counts, with_due};

@@ -32,8 +32,6 @@ pub fn prepare(url: &str, tuning: &ConnectionTuning, deadline: Duration) -> Resu
             connection.max_command_attempts = 1;
             connection.max_command_buffer_len = tuning.max_in_flight + 64;
             connection.reconnect_on_auth_error = true;
-            // It would fail what is under way with another command's error; see `refused`.
-            connection.reconnect_errors = vec![];
         })
         .with_performance_config(|performance| {
             performance.default_command_timeout = deadline;
@@ -54,7 +52,11 @@ fn parse(url: &str) -> Result<Config> {
         ));
     }
     let (plain, tls) = Tls::take(url).map_err(|error| unusable(&error.to_string()))?;
-    let mut config = Config::from_url(&plain).map_err(|error| unusable(error.details()))?;
+    let mut config = Config::from_url(&plain).map_err(|error| {
+        // What it could not read, which may be a part of the password, stands behind the colon.
+        let details = error.details();
+        unusable(details.rsplit_once(": ").map_or(details, |(what, _)| what))
+    })?;
     if let Some(tls) = tls {
         config.tls = Some(tls.connector().map_err(|error| unusable(&error.to_string()))?);
     }
@@ -122,6 +124,12 @@ mod tests {
                 prop_assert!(!shown.contains("SECRET"), "{url} -> {shown}");
             }
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_a_url_is_not_shown() {
+        let error = parse("redis-cluster://h:1?node=SECRET@a:1:2").unwrap_err().to_string();
+        assert!(error.contains("cluster node") && !error.contains("SECRET"), "{error}");
     }
 
     #[test]

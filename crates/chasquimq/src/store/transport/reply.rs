@@ -11,7 +11,7 @@ pub type Arg = Value;
 
 /// A number as an argument.
 pub fn int(value: u64) -> Arg {
-    Value::Integer(value as i64)
+    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 /// Shared bytes as an argument, not copied.

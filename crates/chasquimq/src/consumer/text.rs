@@ -7,7 +7,7 @@ const MOST: usize = 8 * 1024;
 
 /// The error text of an outcome: its first 8 KiB, with a space for each character that moves the
 /// cursor or the reading order of whoever shows it. Line ends and tabs stay: tracebacks have them.
-pub(super) fn error_text(outcome: &Outcome) -> String {
+pub(crate) fn error_text(outcome: &Outcome) -> String {
     let text = match outcome {
         Outcome::Failed { error, .. } | Outcome::Rejected { error, .. } => error.as_str(),
         Outcome::Done | Outcome::Interrupted => "",
