@@ -10,6 +10,7 @@ use chasquimq_testkit::{ChaosProxy, Server};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
+use crate::inspect::lighten;
 use crate::log::{Fault, Harm, Line, Log, Nanos, now};
 use crate::plan::Step;
 use crate::process::Process;
@@ -124,6 +125,7 @@ impl Fleet {
         self.server.kill9();
         sleep(Duration::from_millis(300)).await;
         self.server.restart().await;
+        lighten(&self.server).await;
         // So that the next crash also meets a file that has been written anew.
         self.command(&["BGREWRITEAOF"]).await
     }

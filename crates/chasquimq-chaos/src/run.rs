@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::fleet::{Fleet, WORKERS};
-use crate::inspect::Inspector;
+use crate::inspect::{Inspector, lighten};
 use crate::log::{Line, State};
 use crate::oracle::{Rules, memory_limit};
 use crate::peer::{Peer, quiet};
@@ -19,7 +19,7 @@ use crate::workload::{BATCH, CONCURRENCY, LEASE, MAX_ATTEMPTS};
 
 /// How long producers may wait for their last answers, and the queue may take to become empty.
 const FINISHING: Duration = Duration::from_mins(1);
-/// How long locks, consumers and memory may take to go.
+/// How long consumers and memory may take to go.
 const CLEARING: Duration = Duration::from_secs(15);
 
 /// What a run is.
@@ -91,8 +91,7 @@ impl Setup {
 /// Runs it; what happened stands in the logs of `folder`.
 pub async fn run(setup: &Setup, folder: &Path) -> Result<()> {
     let server = setup.server().await;
-    // Statistics of its own take a server a megabyte; Redis 6.2 does not know them.
-    server.command(&["CONFIG", "SET", "latency-tracking", "no"]).await;
+    lighten(&server).await;
     let memory_before = Inspector::of(&server).await?.memory(0, Duration::ZERO).await;
     let fleet = Arc::new(Fleet::start(server, folder, setup).await?);
     carry_out(&fleet, setup.plan()).await?;
@@ -131,7 +130,7 @@ async fn look(fleet: &Fleet, memory_before: u64) -> Result<State> {
     let consumers = inspector.consumers(living, CLEARING).await;
     fleet.stop_workers().await?;
     let dead = inspector.dead().await?;
-    let leftovers = inspector.leftovers(CLEARING).await?;
+    let leftovers = inspector.leftovers().await?;
     let memory_after = inspector.memory(memory_limit(memory_before), CLEARING).await;
     Ok(State {
         drained,

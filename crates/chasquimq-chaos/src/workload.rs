@@ -106,6 +106,8 @@ pub fn worker(name: &str) -> ConsumerConfig {
         batch: BATCH,
         claim_min_idle_ms: LEASE.as_millis() as u64,
         max_attempts: MAX_ATTEMPTS,
+        // Three faults in a row can hit one job here, which by default would be given up.
+        max_lost: 10,
         shutdown_deadline_secs: 5,
         consumer_max_idle_secs: 6,
         delayed_lock_ttl_secs: 2,

@@ -3,6 +3,7 @@
 mod acl;
 mod demo;
 mod dlq;
+mod doctor;
 mod embedded;
 mod events;
 mod exporter;
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Look at dead jobs, and send them back.
     Dlq(dlq::Args),
+    /// Examine a server: whether it can be trusted with jobs, and what to do if not.
+    Doctor(doctor::Args),
     /// Say which rights a user of the server needs.
     Acl(acl::Args),
     /// Show the metrics of queues over HTTP, for Prometheus and autoscalers, without a worker.
@@ -40,6 +43,7 @@ impl Command {
             Self::Events(args) => events::run(&args, host, ui),
             Self::Inspect(args) => inspect::run(&args, host, ui),
             Self::Dlq(args) => dlq::run(args, host, ui),
+            Self::Doctor(args) => doctor::run(&args, host, ui),
             Self::Acl(args) => acl::run(args, host, ui),
             Self::Exporter(args) => exporter::run(&args, host, ui),
         }

@@ -1,7 +1,7 @@
 //! The only place that writes to stdout and stderr.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -54,6 +54,11 @@ impl Ui {
                 return Closed.into();
             }
         }
+    }
+
+    /// Whether a person reads stdout and wants colours (`NO_COLOR`).
+    pub(crate) fn colours() -> bool {
+        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
     }
 
     /// Writes lines of a label and a value, aligned.

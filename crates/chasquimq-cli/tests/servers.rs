@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use chasquimq::{Error, ErrorKind, Producer, ProducerConfig};
-use chasquimq_testkit::{Server, unique_queue};
+use chasquimq_testkit::{Reply, Server, eventually, shared_server, unique_queue};
+use serde_json::Value;
 use tokio::process::Command;
 
 /// Exit code, stdout, stderr.
@@ -69,4 +71,135 @@ async fn a_rule_for_a_named_server_takes_no_connection() {
     assert_eq!(run(&["acl", "print"]).await.0, 2, "which role?");
     let (code, out, err) = run(&["acl", "print", "--role", "worker", "--url", nowhere]).await;
     assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
+}
+
+/// Exit code and what `chasqui doctor --json` says.
+async fn doctor(url: &str, options: &[&str]) -> (i32, Value) {
+    let (code, out, err) = run(&[&["doctor", "--json", "--url", url], options].concat()).await;
+    assert_eq!((out.lines().count(), err.as_str()), (1, ""), "{out}");
+    (code, serde_json::from_str(&out).unwrap())
+}
+
+/// The findings of a check: verdict and text.
+fn of(diagnosis: &Value, check: &str) -> Vec<(String, String)> {
+    let text = |finding: &Value, field: &str| finding[field].as_str().unwrap().to_owned();
+    let all = diagnosis["findings"].as_array().unwrap().iter();
+    let found = all.filter(|finding| finding["check"] == check);
+    found.map(|finding| (text(finding, "verdict"), text(finding, "found"))).collect()
+}
+
+#[tokio::test]
+async fn doctor_finds_a_plain_server_fit_and_leaves_no_trace() {
+    let server = Server::start().await;
+    let (code, told) = doctor(&server.url(), &[]).await;
+    assert_eq!((code, &told["verdict"]), (0, &"yellow".into()), "{told}");
+    assert_eq!(told["version"], server.version());
+    assert!(server.name().starts_with(told["server"].as_str().unwrap()));
+    for check in ["server", "capabilities", "eviction", "replicas", "clock", "latency", "rights"] {
+        let found = of(&told, check);
+        assert!(matches!(&found[..], [(verdict, _)] if verdict == "green"), "{check}: {found:?}");
+    }
+    let [(verdict, found)] = &of(&told, "persistence")[..] else { panic!("{told}") };
+    assert!(verdict == "yellow" && found.contains("restart loses every job"), "{found}");
+    let xackdel = server.command(&["XACKDEL", "x", "g", "IDS", "1", "1-1"]).await.error().is_none();
+    assert_eq!(of(&told, "capabilities")[0].1.starts_with("XACKDEL;"), xackdel);
+    let by_number = matches!(server.version(), "6.2.14" | "7.0.15" | "8.2.3");
+    assert_eq!(of(&told, "advisories")[0].1.starts_with("CVE-"), by_number, "{told}");
+    assert_eq!(server.command(&["DBSIZE"]).await, Reply::Int(0));
+}
+
+#[tokio::test]
+async fn doctor_prints_a_line_a_check_and_what_to_do() {
+    let server =
+        Server::builder().aof(true).config("maxmemory-policy", "allkeys-lru").start().await;
+    let (code, out, err) = run(&["doctor", "--url", &server.url()]).await;
+    assert_eq!((code, err.as_str()), (1, ""));
+    let mut lines = out.lines();
+    assert_eq!(lines.next(), Some(&*format!("{} as user default", server.url())));
+    let eviction = lines.find(|line| line.contains("eviction")).unwrap();
+    assert_eq!(eviction, "red     eviction      allkeys-lru");
+    assert!(lines.next().unwrap().trim().starts_with("set maxmemory-policy noeviction"), "{out}");
+    let persistence = lines.find(|line| line.contains("persistence")).unwrap();
+    assert!(
+        persistence.starts_with("green ") && persistence.contains("before each reply"),
+        "{out}"
+    );
+}
+
+#[tokio::test]
+async fn doctor_names_the_rights_that_a_user_lacks() {
+    let server = Server::start().await;
+    let queue = unique_queue("doctor");
+    let roles = ["--role", "producer", "--role", "worker", "--queue", &queue];
+    let user = become_user(&server, &[&roles[..], &["--user", "u"]].concat()).await;
+    let (code, told) = doctor(&user, &["--queue", &queue]).await;
+    let all = ("green".to_owned(), "all that producer and worker needs".to_owned());
+    assert_eq!((code, of(&told, "rights")), (0, vec![all]), "{told}");
+    let unread = of(&told, "eviction").remove(0);
+    assert!(unread.0 == "yellow" && unread.1.contains("INFO"), "{unread:?}");
+
+    let (code, told) = doctor(&user, &[]).await;
+    let (verdict, found) = of(&told, "rights").remove(0);
+    assert_eq!((code, verdict.as_str()), (1, "red"));
+    assert!(found.contains("may not touch") && found.contains("default"), "{found}");
+
+    for (change, verdict, said) in [
+        (&["-wait", "-client"][..], "yellow", "+client|id for a quick stop, +wait for jobs"),
+        (&["-xadd", "-zrem"], "red", "this user lacks +xadd +zrem"),
+    ] {
+        let set = [&["ACL", "SETUSER", "u"], change].concat();
+        assert_eq!(server.command(&set).await.error(), None);
+        let (code, told) = doctor(&user, &["--queue", &queue]).await;
+        let (found, text) = of(&told, "rights").remove(0);
+        assert_eq!((found.as_str(), code), (verdict, i32::from(verdict == "red")), "{text}");
+        assert!(text.contains(said), "{text}");
+    }
+    assert_eq!(server.command(&["DBSIZE"]).await, Reply::Int(0));
+
+    let observer = become_user(&server, &["--role", "observer"]).await;
+    let (code, told) = doctor(&observer, &["--role", "observer"]).await;
+    assert_eq!((code, of(&told, "rights")[0].0.as_str()), (0, "green"), "{told}");
+    assert_eq!(of(&told, "eviction"), [("green".to_owned(), "noeviction".to_owned())]);
+}
+
+#[tokio::test]
+async fn doctor_sees_replicas_and_what_they_cost() {
+    let server = Server::builder()
+        .config("min-replicas-to-write", "1")
+        .config("repl-diskless-sync-delay", "0")
+        .start()
+        .await;
+    let (code, told) = doctor(&server.url(), &[]).await;
+    assert_eq!((code, of(&told, "replicas")[0].0.as_str()), (1, "red"), "{told}");
+    let replica = Server::start().await;
+    let port = server.port().to_string();
+    assert_eq!(replica.command(&["REPLICAOF", "127.0.0.1", &port]).await.error(), None);
+    eventually("it is in step", Duration::from_secs(20), async || {
+        let info = replica.command(&["INFO", "replication"]).await;
+        info.text().contains("master_link_status:up")
+    })
+    .await;
+    let (code, told) = doctor(&replica.url(), &[]).await;
+    let found = of(&told, "replicas");
+    assert_eq!((code, found[0].1.as_str()), (1, "this is a replica, which takes no jobs"));
+}
+
+#[tokio::test]
+async fn doctor_that_cannot_connect_is_code_2_and_shows_no_password() {
+    let port = shared_server().await.port();
+    for url in ["redis://u:hush@127.0.0.1:1", &format!("redis://u:hush@127.0.0.1:{port}"), "hush@u"]
+    {
+        let (code, told) = doctor(url, &[]).await;
+        assert_eq!((code, &told["verdict"]), (2, &"unreachable".into()), "{told}");
+        assert!(!told.to_string().contains("hush"), "{told}");
+        let (code, out, err) = run(&["doctor", "--url", url]).await;
+        assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{err}");
+        assert!(!err.contains("hush"), "{err}");
+    }
+    let user = ["ACL", "SETUSER", "u", "on", ">hush", "~*", "&*", "+@all"];
+    let server = Server::start().await;
+    assert_eq!(server.command(&user).await.error(), None);
+    let url = server.url().replace("://", "://u:hush@");
+    let (code, out, _) = run(&["doctor", "--url", &url]).await;
+    assert!(code == 0 && out.contains(" as user u\n") && !out.contains("hush"), "{out}");
 }

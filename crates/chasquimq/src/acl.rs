@@ -27,16 +27,18 @@ pub enum Role {
 
 /// A command that a user needs.
 #[derive(Debug)]
-#[expect(dead_code, reason = "who asks a server for its rights comes next")]
 pub(crate) struct Right {
     roles: &'static [Role],
     /// As rules spell it: `xadd`, or `xgroup|create`.
     pub command: &'static str,
-    /// Arguments with which it does nothing, `K` for a key that is not there.
+    /// Arguments with which it does nothing, [`KEY`] for a key that is not there.
     pub harmless: &'static str,
     /// What alone goes without it; empty where nothing goes.
     pub only_for: &'static str,
 }
+
+/// In [`Right::harmless`]: a key of the queue that is never there.
+pub(crate) const KEY: &str = "K";
 
 const P: &[Role] = &[Producer];
 const W: &[Role] = &[Worker];
@@ -65,7 +67,6 @@ const RIGHTS: &[Right] = &[
     right(PWO, "evalsha", "0000000000000000000000000000000000000000 0"),
     right(PWO, "time", ""),
     right(P, "hlen", "K"),
-    right(P, "hsetnx", "K f v"),
     right(P, "zscore", "K m"),
     right(P, "setbit", "K 0 no-bit"),
     right(P, "getbit", "K 0"),

@@ -5,6 +5,7 @@
 
 mod adding;
 mod capabilities;
+mod exam;
 pub(crate) mod feed;
 mod finish;
 mod intake;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 
 pub(crate) use adding::Terms;
 pub use capabilities::Capabilities;
+pub(crate) use exam::{Denied, Exam, Hello};
 pub(crate) use intake::Intake;
 pub use keys::Keys;
 pub(crate) use moves::{Burial, Completed, Completion, Release, Released, Retry, Stored};

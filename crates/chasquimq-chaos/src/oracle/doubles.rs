@@ -58,6 +58,10 @@ fn cause(history: &History, job: &Job, before: &Run, run: &Run, rules: &Rules) -
     if before.end.is_some_and(|end| end.ok && added_again(end.at)) {
         return Some("AddedAgain".to_owned());
     }
+    // Each delivery after the first counts as one that was lost; only a crash can take the count back.
+    if run.start.lost <= before.start.lost && rules.may_lose.is_zero() {
+        return None;
+    }
     // The latest that hit it is the likeliest.
     let mut faults: Vec<_> =
         history.faults.iter().filter(|fault| explains(fault, before, run, rules)).collect();

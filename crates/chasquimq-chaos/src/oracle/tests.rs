@@ -51,9 +51,21 @@ impl Story {
     }
 
     fn started(mut self, n: u64, worker: &str, at: Nanos, attempt: u32) -> Self {
+        let before = |line: &&Line| matches!(line, Line::Started(start) if start.n == n);
+        let lost = self.lines.iter().filter(before).count() as u32;
         let (worker, run, id) = (worker.to_owned(), self.runs, format!("i{n}"));
         self.runs += 1;
-        self.lines.push(Line::Started(Start { worker, run, n, id, hash: n, attempt, lost: 0, at }));
+        self.lines.push(Line::Started(Start { worker, run, n, id, hash: n, attempt, lost, at }));
+        self
+    }
+
+    /// Edits the last start.
+    fn but(mut self, edit: impl FnOnce(&mut Start)) -> Self {
+        let last = self.lines.iter_mut().rev().find_map(|line| match line {
+            Line::Started(start) => Some(start),
+            _ => None,
+        });
+        edit(last.expect("a start"));
         self
     }
 
@@ -65,13 +77,8 @@ impl Story {
         self
     }
 
-    fn of_key(mut self) -> Self {
-        if let Some(Line::Started(start)) =
-            self.lines.iter_mut().rev().find(|line| matches!(line, Line::Started(_)))
-        {
-            start.id = "key".to_owned();
-        }
-        self
+    fn of_key(self) -> Self {
+        self.but(|start| start.id = "key".to_owned())
     }
 
     fn fault(mut self, what: Harm, whom: &str, from: Nanos, to: Nanos) -> Self {
@@ -187,25 +194,15 @@ fn i1_a_crash_excuses_what_was_accepted_shortly_before() {
 fn i2_a_refused_job_that_runs_and_a_job_that_is_there_twice() {
     let refused = Story::healthy().sent(2, Kind::Plain, 0).answered(2, Answer::Error, MS);
     refused.ran(2, "w0.0", SECOND, 0, true).breaks(&["I2"]);
-    let mut twice = Story::healthy();
-    twice = twice.ran(1, "w0.0", 2 * SECOND, 0, true);
-    if let Some(Line::Started(start)) = twice.lines.iter_mut().rev().nth(1) {
-        start.id = "another".to_owned();
-    }
-    twice.breaks(&["I2"]);
+    let twice = Story::healthy().ran(1, "w0.0", 2 * SECOND, 0, true);
+    twice.but(|start| start.id = "another".to_owned()).breaks(&["I2"]);
 }
 
 #[test]
 fn i3_what_was_never_added_or_has_changed() {
     Story::healthy().ran(2, "w0.0", SECOND, 0, true).breaks(&["I3"]);
     Story::healthy().died(3).breaks(&["I3"]);
-    let mut changed = Story::healthy();
-    for line in &mut changed.lines {
-        if let Line::Started(start) = line {
-            start.hash = 99;
-        }
-    }
-    changed.breaks(&["I3"]);
+    Story::healthy().but(|start| start.hash = 99).breaks(&["I3"]);
     Story::new().added(1, Kind::Plain, 5 * SECOND).ran(1, "w0.0", SECOND, 0, true).breaks(&["I3"]);
 }
 
@@ -225,6 +222,9 @@ fn i4_a_second_run_needs_a_fault_of_the_first_one_s_worker() {
     twice().fault(Harm::Stall, "w0", 5 * SECOND, 7 * SECOND).breaks(&["I4"]);
     twice().fault(Harm::Kill, "w0.0", 5 * SECOND, 5 * SECOND).breaks(&["I4"]);
     twice().fault(Harm::FlushScripts, "", SECOND, SECOND).breaks(&["I4", "I4"]);
+    // Delivered once and run twice.
+    let once = twice().but(|start| start.lost = 0);
+    once.fault(Harm::Stall, "w0", SECOND, 3 * SECOND).breaks(&["I4"]);
 }
 
 #[test]

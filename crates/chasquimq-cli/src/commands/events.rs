@@ -1,6 +1,5 @@
 //! `chasqui events`: follows what happens to the jobs of a queue.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -56,7 +55,7 @@ fn from(place: &str) -> From {
 }
 
 async fn follow(mut tail: Tail, args: &Args, ui: &Ui) -> anyhow::Result<()> {
-    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colours = Ui::colours();
     loop {
         match tail.next().await? {
             Tailed::Event(event) if !args.name.is_empty() && !args.name.contains(&event.name) => {}

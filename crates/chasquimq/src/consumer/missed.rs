@@ -20,13 +20,15 @@ pub(super) fn expect(shared: &Shared, error: &Error) {
     }
 }
 
-/// Fetches what a lost reply may have brought.
+/// Fetches what a lost reply may have brought. Only between two reads, and not beside a claim: what the
+/// reply to one of those is bringing looks the same.
 pub(super) async fn fetch(shared: &Shared) -> Result<()> {
     let begun_ms = shared.hold.clock_ms();
     if begun_ms >= shared.counts.missing_until_ms.load(Ordering::Relaxed) {
         return Ok(());
     }
     let (group, consumer) = (shared.group(), shared.consumer());
+    let _alone = shared.taking_over.lock().await;
     // What was delivered before this session began was a dead worker's of the same name.
     let found = shared.store.missed(group, consumer, begun_ms, &shared.hold.ids(), MOST).await;
     let entries = found.inspect_err(|error| expect(shared, error))?;

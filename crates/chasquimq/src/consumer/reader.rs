@@ -48,6 +48,7 @@ async fn read_with(shared: &Shared, intake: &Intake, wait: Duration) -> Result<(
         if arrived.len() < FEW || shared.hold.room() == 0 {
             shared.hold.deliver(std::mem::take(&mut arrived));
         }
+        missed::fetch(shared).await?;
         let room = tokio::select! {
             biased;
             () = shared.stop.cancelled() => return Ok(()),
@@ -141,7 +142,6 @@ pub(super) async fn sweep(shared: &Shared) -> Result<()> {
         shared.counts.last_turn_ms.store(shared.hold.clock_ms(), Ordering::Relaxed);
         shared.hold.adapt();
         shared.hold.hand_back(PATIENCE);
-        missed::fetch(shared).await?;
         let room = shared.hold.room().min(CLAIM_BATCH);
         let found = if room > 0 { claim(shared, room, &mut cursor).await? } else { 0 };
         if found == 0 || cursor == "0-0" {
@@ -156,6 +156,7 @@ pub(super) async fn sweep(shared: &Shared) -> Result<()> {
 
 async fn claim(shared: &Shared, room: usize, cursor: &mut Bytes) -> Result<usize> {
     let (group, consumer) = (shared.group(), shared.consumer());
+    let _alone = shared.taking_over.lock().await;
     let sent_ms = shared.hold.clock_ms();
     let claimed = shared.store.claim(group, consumer, shared.config.lease(), room, cursor).await;
     let claimed = claimed.inspect_err(|error| missed::expect(shared, error))?;

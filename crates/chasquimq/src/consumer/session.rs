@@ -49,6 +49,8 @@ pub(super) struct Shared {
     /// Ends reading and everything that depends on it.
     pub stop: CancellationToken,
     pub counts: Counts,
+    /// Held from asking for pending entries until those that came are held.
+    pub taking_over: tokio::sync::Mutex<()>,
     names: Mutex<HashMap<Bytes, Arc<str>>>,
     no_name: Arc<str>,
 }
@@ -235,6 +237,7 @@ impl Shared {
             })),
             stop: CancellationToken::new(),
             counts: Counts::default(),
+            taking_over: tokio::sync::Mutex::default(),
             names: Mutex::default(),
             no_name: "".into(),
             store,

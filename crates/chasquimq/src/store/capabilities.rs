@@ -48,7 +48,7 @@ impl Capabilities {
     }
 }
 
-fn field(hello: &Reply, name: &str) -> Option<String> {
+pub(super) fn field(hello: &Reply, name: &str) -> Option<String> {
     let mut pairs = hello.items().chunks_exact(2);
     pairs.find(|pair| pair[0].text() == name).map(|pair| pair[1].text())
 }
@@ -68,7 +68,7 @@ fn check_floor(server: &str, version: &str) -> Result<()> {
 
 /// Asks for an id that cannot exist, of a group that does not: nothing changes. 8.2.0 to 8.2.2 are
 /// not asked: several ids in one XACKDEL overflow their stack (CVE-2025-62507).
-async fn has_ackdel(
+pub(super) async fn has_ackdel(
     link: &Link,
     stream: &bytes::Bytes,
     server: &str,

@@ -72,6 +72,11 @@ impl Keys {
         })
     }
 
+    /// A key of a valid queue name that nothing is ever stored at.
+    pub(crate) fn probe(queue: &str) -> Bytes {
+        format!("{{chasqui:{queue}}}:doctor").into()
+    }
+
     /// The `number`th bitmap of the calls of a session.
     pub fn sent(&self, session: &str, number: u64) -> Bytes {
         let mut key = Vec::with_capacity(self.sent.len() + session.len() + 8);

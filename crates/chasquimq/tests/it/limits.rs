@@ -80,16 +80,19 @@ async fn a_server_that_loads_its_data_for_seconds_gets_its_worker_back() {
     assert_eq!(server.command(&["SAVE"]).await.error(), None);
     let worker = Worker::start(&server.url(), config("q"), |_| async { Ok(()) });
     worker.ran(30).await;
-    let refused = async {
-        let mut refusals = 0;
-        while !worker.payloads().contains(&99) {
-            refusals += u32::from(producer.add(99).await.is_err());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        refusals
+    server.kill9();
+    let seen = async {
+        eventually("it loads", Duration::from_secs(10), async || {
+            let reply = server.try_command(&["PING"]).await;
+            reply.is_ok_and(|reply| reply.error().is_some_and(|e| e.starts_with("LOADING")))
+        })
+        .await;
+        eventually("a job is accepted", Duration::from_secs(15), async || {
+            producer.add(99).await.is_ok()
+        })
+        .await;
     };
-    let ((), refusals) = tokio::join!(server.restart(), refused);
-    assert!(refusals > 0, "it never refused");
+    tokio::join!(server.restart(), seen);
     eventually("all run", Duration::from_secs(10), async || {
         let mut ran = worker.payloads();
         ran.dedup();

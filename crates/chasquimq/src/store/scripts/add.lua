@@ -19,7 +19,7 @@ end
 local reply = {1}
 for i = 5, #ARGV, stride do
   local id, added = ARGV[i], 1
-  if id ~= '' then added = redis.call('HSETNX', KEYS[2], id, '1') end
+  if id ~= '' then added = redis.call('HSET', KEYS[2], id, '1') end
   if added == 1 then
     local ok = redis.pcall('XADD', KEYS[1], '*', 'j', ARGV[i + 1])
     if type(ok) == 'table' and ok.err then

@@ -8,7 +8,7 @@ local reply = {0}
 for i = 2, #ARGV, 5 do
   local dead, id, result = ARGV[i], ARGV[i + 2], 0
   if #redis.call('XRANGE', KEYS[1], dead, dead) == 1
-    and (ARGV[i + 4] == '0' or redis.call('HSETNX', KEYS[3], id, '1') == 1) then
+    and (ARGV[i + 4] == '0' or redis.call('HSET', KEYS[3], id, '1') == 1) then
     local ok = redis.pcall('XADD', KEYS[2], '*', 'j', ARGV[i + 1])
     if type(ok) == 'table' and ok.err then
       if ARGV[i + 4] == '1' then redis.call('HDEL', KEYS[3], id) end

@@ -33,7 +33,7 @@ for i = 6, #ARGV, 6 do
   local id, unique, due = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 3])
   if ARGV[i + 2] == 'in' then due = now + due end
   local free = 1
-  if unique == '1' then free = redis.call('HSETNX', KEYS[3], id, '1') end
+  if unique == '1' then free = redis.call('HSET', KEYS[3], id, '1') end
   if free == 1 then
     redis.call('HSET', KEYS[2], id, ARGV[i + 4])
     local ok = redis.pcall('ZADD', KEYS[1], string.format('%.0f', due), id)
