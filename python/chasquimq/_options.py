@@ -3,11 +3,23 @@
 import math
 import re
 from datetime import datetime, timedelta, timezone
+from typing import Literal, get_args
 
 from ._types import When
 from .errors import ConfigError, NotSupportedError
 
 _SOCKET_ADDRESS = re.compile(r"((\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]+)?:)?(?P<port>\d{1,5})", re.ASCII)
+
+
+Durability = Literal["none", "replica", "aof"]
+"""Who must have a job before it counts as added, beside the memory of the primary."""
+
+
+def as_durability(value: Durability) -> Durability:
+    """Return it; raise ``ConfigError`` for what is none."""
+    if value not in get_args(Durability):
+        raise ConfigError(f'durability is {value!r}; it must be "none", "replica" or "aof"')
+    return value
 
 
 def refuse(**features: object) -> None:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 When = tuple[int | None, int | None]
 """Milliseconds from now, or a time in milliseconds since the epoch; neither: at once."""
 
-JobOptions = tuple[str | None, When, int | None, "BackoffSpec | None"]
-"""Id, when, attempts, backoff."""
+JobOptions = tuple[str | None, When, int | None, "BackoffSpec | None", str | None]
+"""Id, when, attempts, backoff, durability."""
 
 Told = tuple[str, str, str, dict[str, str], str]
 """The arguments of ``QueueEvent``."""
@@ -27,6 +27,9 @@ class ProducerOptions(TypedDict):
     max_delay_secs: int | None
     max_payload_bytes: int | None
     events_verbose: bool
+    durability: str | None
+    replicas: int | None
+    durability_timeout_ms: int | None
 
 
 class ConsumerOptions(TypedDict):

@@ -10,7 +10,7 @@ from ._address import locate
 from ._codec import decode
 from ._hub import hub
 from ._native import Job, Producer
-from ._options import either, naturals, refuse, when
+from ._options import Durability, as_durability, either, naturals, refuse, when
 from ._types import JobOptions
 from .backoff import Backoff, as_backoff
 from .errors import ConfigError, DecodeError, ShutdownError
@@ -58,6 +58,11 @@ class Queue:
     more raises ``QueueFull`` (default: no bound; ``max_stream_len`` is its older name).
     ``max_delay_secs`` is the longest delay (default 30 days, 0 for none), ``max_payload_bytes`` the
     largest encoded data (default 1 MiB). ``events_verbose`` publishes ``waiting`` for each job too.
+
+    ``durability`` says who must have a job before it counts as added, beside the memory of the
+    primary: ``"replica"``, so that a failover does not lose it, is ``replicas`` (default 1),
+    ``"aof"`` the append-only file on disk (Redis and Valkey from 7.2 on). Where they do not have it
+    within ``durability_timeout_ms`` (default 1,000), ``OutcomeUnknown`` is raised.
     """
 
     def __init__(
@@ -71,6 +76,9 @@ class Queue:
         max_delay_secs: int | None = None,
         max_payload_bytes: int | None = None,
         events_verbose: bool = False,
+        durability: Durability = "none",
+        replicas: int | None = None,
+        durability_timeout_ms: int | None = None,
         credential_provider: object = None,
     ) -> None:
         refuse(credential_provider=credential_provider)
@@ -79,6 +87,8 @@ class Queue:
             max_stream_len=max_stream_len,
             max_delay_secs=max_delay_secs,
             max_payload_bytes=max_payload_bytes,
+            replicas=replicas,
+            durability_timeout_ms=durability_timeout_ms,
         )
         self._name = name
         self._closed = False
@@ -90,6 +100,9 @@ class Queue:
                 "max_delay_secs": max_delay_secs,
                 "max_payload_bytes": max_payload_bytes,
                 "events_verbose": events_verbose,
+                "durability": as_durability(durability),
+                "replicas": replicas,
+                "durability_timeout_ms": durability_timeout_ms,
             },
         )
         self._adding = Adding(self._producer)
@@ -114,6 +127,7 @@ class Queue:
         attempts: int | None = None,
         backoff: Backoff | None = None,
         job_id: str | None = None,
+        durability: Durability | None = None,
         repeat: object = None,
         missed_fires: object = None,
     ) -> Job:
@@ -123,6 +137,7 @@ class Queue:
         ``delay`` the same as a timedelta. ``attempts`` counts all runs, the first included;
         ``backoff`` is the wait between them; both default to the worker's. While a job of this
         ``job_id`` is waiting, delayed, running or retrying, adding it again changes nothing.
+        ``durability`` beats the queue's.
 
         When the connection breaks before the reply, the job is sent again for up to ten seconds,
         and added once all the same, even when it has been done meanwhile.
@@ -134,7 +149,7 @@ class Queue:
         if repeat is not None or missed_fires is not None:
             refuse(repeat=repeat, missed_fires=missed_fires)
         payload = payload_of(name, data, job_id)
-        options = _options(job_id, delay_ms, delay, attempts, backoff)
+        options = _options(job_id, delay_ms, delay, attempts, backoff, durability)
         self._check_open()
         return await self._adding.add(name, payload, data, options)
 
@@ -148,6 +163,7 @@ class Queue:
         delay: timedelta | None = None,
         attempts: int | None = None,
         backoff: Backoff | None = None,
+        durability: Durability | None = None,
         repeat: object = None,
     ) -> Job:
         """Add a job unless one of this ``job_id`` is waiting, delayed, running or retrying.
@@ -164,6 +180,7 @@ class Queue:
             attempts=attempts,
             backoff=backoff,
             job_id=job_id,
+            durability=durability,
             repeat=repeat,
         )
 
@@ -171,7 +188,8 @@ class Queue:
         """Add many jobs in few round trips, whatever their options; return them in order.
 
         Each is a mapping of the parameters of ``add``; only ``name`` and ``data`` are required.
-        Up to 500 immediate ones, or 500 delayed ones, are added all or none.
+        Up to 500 immediate ones, or 500 delayed ones, are added all or none. What any of them asks
+        for as its ``durability`` is waited for once, for all.
 
         ``pack`` jobs, 1 to 256, share an entry of the stream: 8 make adding and draining several
         times as fast for the server. An entry goes to one worker as a whole, and what that has no
@@ -245,7 +263,7 @@ class Queue:
         return await hub().call(method, *args)
 
 
-_BULK_OPTIONS = ("job_id", "delay_ms", "delay", "attempts", "backoff")
+_BULK_OPTIONS = ("job_id", "delay_ms", "delay", "attempts", "backoff", "durability")
 _BULK_KEYS = {"name", "data", "repeat", "missed_fires", *_BULK_OPTIONS}
 
 
@@ -255,6 +273,7 @@ def _options(
     delay: timedelta | None,
     attempts: int | None,
     backoff: Backoff | None,
+    durability: Durability | None,
 ) -> JobOptions | None:
     if (
         job_id is None
@@ -262,11 +281,13 @@ def _options(
         and delay is None
         and attempts is None
         and backoff is None
+        and durability is None
     ):
         return None
     if attempts is not None and (not isinstance(attempts, int) or not 1 <= attempts < 2**32):
         raise ConfigError(f"attempts is {attempts!r}; a job runs at least once")
-    return job_id, when(delay_ms, delay), attempts, as_backoff(backoff)
+    named = None if durability is None else as_durability(durability)
+    return job_id, when(delay_ms, delay), attempts, as_backoff(backoff), named
 
 
 def _bulk_options(index: int, job: Mapping[str, Any]) -> JobOptions | None:

@@ -1,5 +1,6 @@
 //! Which server a command talks to.
 
+use std::fmt;
 use std::sync::Arc;
 
 use chasquimq_embedded::{DEFAULT_URL, EmbeddedServer, Options, is_embedded_url};
@@ -9,7 +10,7 @@ use crate::{Host, Ui};
 const FALLBACK: &str = "redis://127.0.0.1:6379";
 
 /// The server's URL, as every command takes it.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Url {
     #[arg(
         long = "url",
@@ -21,10 +22,23 @@ pub(crate) struct Url {
 }
 
 /// A server to talk to. The embedded one stays up as long as this lives.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Place {
     pub url: String,
     _lease: Option<Arc<EmbeddedServer>>,
+}
+
+// URLs may hold passwords.
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Url").field(&self.url.as_deref().map(chasquimq::redact)).finish()
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&chasquimq::redact(&self.url)).finish()
+    }
 }
 
 impl Url {

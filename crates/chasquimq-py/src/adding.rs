@@ -42,10 +42,12 @@ pub fn jobs(
 pub async fn add_each(engine: &Producer<()>, jobs: Vec<RawJob>) -> Vec<Result<JobId, Failure>> {
     let (mut outcomes, mut jobs) = (Vec::with_capacity(jobs.len()), jobs.into_iter().peekable());
     while let Some(first) = jobs.next() {
-        let delayed = first.delay.is_some();
+        let (delayed, durability) = (first.delay.is_some(), first.options.durability);
+        let is_alike =
+            |job: &RawJob| job.delay.is_some() == delayed && job.options.durability == durability;
         let mut batch = vec![first];
         while batch.len() < ALL_OR_NONE {
-            let Some(job) = jobs.next_if(|job| job.delay.is_some() == delayed) else { break };
+            let Some(job) = jobs.next_if(is_alike) else { break };
             batch.push(job);
         }
         add_batch(engine, batch, &mut outcomes).await;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chasquimq::{
-    AddOptions, BackoffSpec, ConsumerConfig, Delay, JobRetryOverride, ProducerConfig, RawJob,
+    AddOptions, BackoffSpec, ConsumerConfig, Delay, Durability, JobRetryOverride, ProducerConfig,
+    RawJob,
 };
 use pyo3::FromPyObject;
 
@@ -19,6 +20,9 @@ pub struct ProducerOptions {
     max_delay_secs: Option<u64>,
     max_payload_bytes: Option<usize>,
     events_verbose: bool,
+    durability: Option<String>,
+    replicas: Option<u32>,
+    durability_timeout_ms: Option<u64>,
 }
 
 impl From<ProducerOptions> for ProducerConfig {
@@ -32,8 +36,22 @@ impl From<ProducerOptions> for ProducerConfig {
             max_queue_len: options.max_queue_len.unwrap_or(defaults.max_queue_len),
             max_delay_secs: options.max_delay_secs.unwrap_or(defaults.max_delay_secs),
             max_payload_bytes: options.max_payload_bytes.unwrap_or(defaults.max_payload_bytes),
+            durability: options.durability.as_deref().map_or(defaults.durability, durability),
+            replicas: options.replicas.unwrap_or(defaults.replicas),
+            durability_timeout: options
+                .durability_timeout_ms
+                .map_or(defaults.durability_timeout, Duration::from_millis),
             ..defaults
         }
+    }
+}
+
+/// The durability of this name, which Python has checked.
+fn durability(name: &str) -> Durability {
+    match name {
+        "replica" => Durability::Replica,
+        "aof" => Durability::Aof,
+        _ => Durability::None,
     }
 }
 
@@ -97,9 +115,9 @@ impl From<ConsumerOptions> for ConsumerConfig {
     }
 }
 
-/// What Python says of one job beside name and data: id, when, attempts, backoff.
+/// What Python says of one job beside name and data: id, when, attempts, backoff, durability.
 #[derive(FromPyObject)]
-pub struct JobOptions(Option<String>, When, Option<u32>, Option<Backoff>);
+pub struct JobOptions(Option<String>, When, Option<u32>, Option<Backoff>, Option<String>);
 
 /// Milliseconds from now, or a time in milliseconds since the epoch.
 #[derive(FromPyObject)]
@@ -118,14 +136,16 @@ struct Backoff {
 impl JobOptions {
     /// The job that was added with these options.
     pub fn job(options: Option<Self>, name: String, payload: Bytes) -> RawJob {
-        let Some(Self(id, when, max_attempts, backoff)) = options else {
+        let Some(Self(id, when, max_attempts, backoff, named)) = options else {
             let options = AddOptions { name, ..AddOptions::default() };
             return RawJob { payload, options, delay: None };
         };
         let backoff = backoff.map(BackoffSpec::from);
         let retry = (max_attempts.is_some() || backoff.is_some())
             .then_some(JobRetryOverride { max_attempts, backoff });
-        RawJob { payload, options: AddOptions { id, retry, name }, delay: when.into() }
+        let durability = named.as_deref().map(durability);
+        let options = AddOptions { id, retry, name, durability };
+        RawJob { payload, options, delay: when.into() }
     }
 }
 

@@ -63,6 +63,19 @@ impl Default for EventsConfig {
     }
 }
 
+/// Who must have a job before it counts as added, beside the memory of the primary.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Nobody: a failover or a crash may lose what was added shortly before.
+    #[default]
+    None,
+    /// [`replicas`](ProducerConfig::replicas) of the primary (`WAIT`).
+    Replica,
+    /// The primary's append-only file, written to disk (`WAITAOF`, Redis and Valkey from 7.2 on).
+    Aof,
+}
+
 /// How a [`Producer`](crate::Producer) adds.
 #[derive(Clone, Debug)]
 pub struct ProducerConfig {
@@ -80,6 +93,16 @@ pub struct ProducerConfig {
     /// as a whole, and what that has no free slot for within a second goes back; each job still
     /// ends, fails and is retried on its own.
     pub pack: usize,
+    /// Who must have a job before it counts as added, for jobs that do not say so themselves. Other
+    /// than `None` it takes a connection of its own, and one more round trip an add or bulk.
+    /// Default `None`.
+    pub durability: Durability,
+    /// Replicas that [`Durability::Replica`] asks for. Default 1.
+    pub replicas: u32,
+    /// How long an add waits for them or for the disk, beside
+    /// [`command_timeout`](ConnectionTuning::command_timeout). When it falls short the outcome is
+    /// [`Unknown`](crate::ErrorKind::Unknown): the job is added, but may be lost. Default 1 s.
+    pub durability_timeout: Duration,
     /// Connections adds are spread over. Default 1: adds are pipelined, more rarely helps.
     pub pool_size: usize,
     /// Connection timeouts and bounds.
@@ -96,6 +119,9 @@ impl Default for ProducerConfig {
             max_delay_secs: 2_592_000,
             max_payload_bytes: 1024 * 1024,
             pack: 1,
+            durability: Durability::None,
+            replicas: 1,
+            durability_timeout: Duration::from_secs(1),
             pool_size: 1,
             connection: ConnectionTuning::default(),
             events: EventsConfig::default(),

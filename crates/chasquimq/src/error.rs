@@ -26,7 +26,8 @@ pub enum ErrorKind {
     Connection,
     /// No reply came before the deadline; the command may or may not have been carried out.
     Timeout,
-    /// Jobs that may or may not have been added: no sending was answered in time. The error carries
+    /// Jobs that may or may not have been added: no sending was answered in time, or the replicas or
+    /// the disk that had to have them did not in time ([`Durability`](crate::Durability)). The error carries
     /// their [ids](Error::job_ids), under which adding them again through the same producer is safe.
     Unknown,
     /// The server refused the user name, the password, or a command for lack of rights.
@@ -89,6 +90,12 @@ impl Error {
 
     pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// The same error, of another kind.
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
         self
     }
 

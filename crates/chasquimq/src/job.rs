@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Durability;
+
 /// A job's id: a ULID made by the producer, or any string the caller chose.
 pub type JobId = String;
 
@@ -92,6 +94,9 @@ pub struct AddOptions {
     pub retry: Option<JobRetryOverride>,
     /// The job's name, at most 256 bytes; shown in events and metrics. Default: empty.
     pub name: String,
+    /// Who must have the job before it counts as added; a whole bulk waits for all that any of its
+    /// jobs asks for, once. Default: the producer's.
+    pub durability: Option<Durability>,
 }
 
 impl AddOptions {
@@ -112,6 +117,13 @@ impl AddOptions {
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
+        self
+    }
+
+    /// Sets the durability.
+    #[must_use]
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
         self
     }
 

@@ -29,7 +29,8 @@ pub(crate) mod store;
 mod version;
 
 pub use config::{
-    ConnectionTuning, ConsumerConfig, EventsConfig, ProducerConfig, PromoterConfig, RetryConfig,
+    ConnectionTuning, ConsumerConfig, Durability, EventsConfig, ProducerConfig, PromoterConfig,
+    RetryConfig,
 };
 pub use consumer::{
     BatchOptions, BatchOutcome, Consumer, Delivery, Ending, Health, Report, Session,

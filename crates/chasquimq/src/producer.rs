@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::config::{MAX_NAME_BYTES, ProducerConfig};
+use crate::config::{Durability, MAX_NAME_BYTES, ProducerConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{AddOptions, JobId};
 use crate::msgpack::check_payload;
 use crate::store::wire::{MAX_ID_BYTES, Record};
-use crate::store::{Due, NewJob, Store, Terms};
+use crate::store::{Assurance, Due, NewJob, Store, Terms};
 
 /// The most jobs that may share an entry.
 const MOST_PACKED: usize = 256;
@@ -59,12 +59,15 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// `Config` for a bad name or URL, `Connection`, `Timeout` or `Auth` when the server cannot be
-    /// reached, `Unsupported` when it is too old.
+    /// reached, `Unsupported` when it is too old, also for `Durability::Aof`, which is a `Config`
+    /// error where the server keeps no append-only file.
     pub async fn connect(url: &str, config: ProducerConfig) -> Result<Self> {
         check_pack(config.pack)?;
         let (queue, events) = (&config.queue_name, &config.events);
         let store = Store::connect(url, queue, &config.connection, events, None).await?;
         store.warn_of_eviction().await;
+        let disk = config.durability == Durability::Aof;
+        store.check(&Assurance { disk, ..Assurance::default() }).await?;
         Ok(Self { inner: Arc::new(Inner { store, config }), payload: PhantomData })
     }
 
@@ -86,7 +89,9 @@ impl<T> Producer<T> {
         check_pack(pack)?;
         let now_ms = now_ms();
         let (mut ids, mut now, mut later) = (Vec::with_capacity(jobs.len()), vec![], vec![]);
+        let mut assurance = Assurance::default();
         for job in jobs {
+            self.assure(&mut assurance, job.options.durability);
             let due = self.due(job.delay, now_ms)?;
             let new = self.encode(job.payload, job.options, now_ms)?;
             ids.push(new.id.clone());
@@ -96,7 +101,8 @@ impl<T> Producer<T> {
             }
         }
         let Inner { store, config } = &*self.inner;
-        let terms = Terms { max_queue_len: config.max_queue_len, pack };
+        store.check(&assurance).await?;
+        let terms = Terms { max_queue_len: config.max_queue_len, pack, assurance };
         match store.add_all(now, later, terms).await {
             Ok(()) => Ok(ids),
             Err(error) => {
@@ -105,6 +111,17 @@ impl<T> Producer<T> {
                 Err(error.with_job_ids(ids.into()).context(act))
             }
         }
+    }
+
+    /// Adds what a job asks for.
+    fn assure(&self, assurance: &mut Assurance, durability: Option<Durability>) {
+        let config = &self.inner.config;
+        match durability.unwrap_or(config.durability) {
+            Durability::None => {}
+            Durability::Replica => assurance.replicas = config.replicas.max(1),
+            Durability::Aof => assurance.disk = true,
+        }
+        assurance.within = config.durability_timeout;
     }
 
     /// When a delayed job is due; `None` for one that is due already.
@@ -142,7 +159,7 @@ impl<T> Producer<T> {
             let why = format!("the payload is not msgpack that a worker takes: {}", invalid.0);
             Error::new(ErrorKind::Encode, why)
         })?;
-        let AddOptions { id, retry, name } = options;
+        let AddOptions { id, retry, name, durability: _ } = options;
         check_length("the job's name", name.len(), 0, MAX_NAME_BYTES)?;
         if let Some(id) = &id {
             check_length("the job's id", id.len(), 1, MAX_ID_BYTES)?;

@@ -34,6 +34,7 @@ pub use keys::Keys;
 pub(crate) use moves::{Burial, Completed, Completion, Release, Released, Retry, Stored};
 pub(crate) use packing::Active;
 use sending::Sendings;
+pub(crate) use transport::Assurance;
 pub use transport::redact;
 use transport::{Arg, Link, Reply, Script, bytes, int};
 pub(crate) use transport::{Messages, Reconnects};

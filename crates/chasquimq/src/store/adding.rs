@@ -7,7 +7,7 @@ use futures::stream::{FuturesOrdered, StreamExt};
 
 use super::packing::{column, is_line};
 use super::sending::Number;
-use super::transport::{Arg, Reply, bytes, int};
+use super::transport::{Arg, Assurance, Reply, bytes, int};
 use super::{CHUNK, Due, NewJob, Store, flag, flags, scripts, unexpected};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,12 +18,14 @@ const SENT_AHEAD: usize = 4;
 const FULL: usize = 256 * 1024;
 
 /// How jobs are added.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Terms {
     /// Entries the stream may hold, and jobs that may be delayed; 0 is no bound.
     pub max_queue_len: u64,
     /// Jobs that may share an entry.
     pub pack: usize,
+    /// Who shall have them before they count.
+    pub assurance: Assurance,
 }
 
 /// A call that was made: how many jobs went with it, and what became of it.
@@ -46,7 +48,7 @@ impl Store {
         terms: Terms,
     ) -> Result<()> {
         let ids = now.iter().chain(later.iter().map(|(job, _)| job)).filter(|job| job.unique);
-        let added = self.added_before(ids.map(|job| &*job.id)).await;
+        let added = self.added_before(ids.map(|job| &*job.id), &terms.assurance).await;
         let all = || now.iter().chain(later.iter().map(|(job, _)| job)).map(|job| job.id.clone());
         let added = added.map_err(|error| error.with_job_ids(all().collect()))?;
         if !added.is_empty() {
@@ -55,7 +57,7 @@ impl Store {
         }
         let mut sent = self.append_all(&now, terms).await;
         if sent.iter().all(|sent| sent.new.is_ok()) {
-            sent.extend(self.schedule_all(&later, terms.max_queue_len).await);
+            sent.extend(self.schedule_all(&later, terms).await);
         }
         let jobs = now.iter().chain(later.iter().map(|(job, _)| job));
         self.outcome(jobs, sent).map(drop)
@@ -64,14 +66,15 @@ impl Store {
     /// Appends jobs; per job whether it is new.
     #[cfg(test)]
     pub async fn add(&self, jobs: &[NewJob], max_queue_len: u64, pack: usize) -> Result<Vec<bool>> {
-        let sent = self.append_all(jobs, Terms { max_queue_len, pack }).await;
+        let sent = self.append_all(jobs, Terms { max_queue_len, pack, ..Terms::default() }).await;
         self.outcome(jobs.iter(), sent)
     }
 
     /// Stores delayed jobs; per job whether it is new.
     #[cfg(test)]
     pub async fn schedule(&self, jobs: &[(NewJob, Due)], max_delayed: u64) -> Result<Vec<bool>> {
-        let sent = self.schedule_all(jobs, max_delayed).await;
+        let terms = Terms { max_queue_len: max_delayed, pack: 1, ..Terms::default() };
+        let sent = self.schedule_all(jobs, terms).await;
         self.outcome(jobs.iter().map(|(job, _)| job), sent)
     }
 
@@ -108,7 +111,7 @@ impl Store {
         if let ([job], 0, false) = (jobs, terms.max_queue_len, verbose)
             && !job.unique
         {
-            return vec![self.put(job).await];
+            return vec![self.put(job, terms).await];
         }
         let entries: Vec<_> = entries(jobs, terms.pack, verbose).collect();
         // Where the queue is bounded, none of a later script may get the room that an earlier lacked.
@@ -121,7 +124,7 @@ impl Store {
             if sent.last().is_some_and(|sent: &Sent| sent.new.is_err()) {
                 break;
             }
-            under_way.push_back(self.append(chunk, terms.max_queue_len, verbose));
+            under_way.push_back(self.append(chunk, terms, verbose));
         }
         while let Some(one) = under_way.next().await {
             sent.push(one);
@@ -130,21 +133,22 @@ impl Store {
     }
 
     /// Appends one job, nothing in the way: the usual add, and the least for the server to do.
-    async fn put(&self, job: &NewJob) -> Sent {
+    async fn put(&self, job: &NewJob, terms: Terms) -> Sent {
         let call = self.sendings.number();
         let (map, [bit, ms]) = self.sent(call);
         let args = vec![bit, ms, bytes(&job.record)];
-        let reply = self.deliver(&scripts::PUT.with(&[&self.keys().stream, &map], args)).await;
+        let put = scripts::PUT.with(&[&self.keys().stream, &map], args);
+        let reply = self.deliver(&put, &terms.assurance).await;
         Sent { call, jobs: 1, new: reply.map(|_| vec![true]) }
     }
 
     /// Appends the entries of one script.
-    async fn append(&self, entries: &[&[NewJob]], max_queue_len: u64, verbose: bool) -> Sent {
+    async fn append(&self, entries: &[&[NewJob]], terms: Terms, verbose: bool) -> Sent {
         let call = self.sendings.number();
         let (map, remember) = self.sent(call);
         let mut args = Vec::with_capacity(4 + entries.len() * 5);
         args.extend(remember);
-        args.extend([int(max_queue_len), self.cap(verbose)]);
+        args.extend([int(terms.max_queue_len), self.cap(verbose)]);
         for jobs in entries {
             args.extend(entry(jobs));
             if verbose {
@@ -152,8 +156,8 @@ impl Store {
             }
         }
         let keys = [&self.keys().stream, &self.keys().unique, &self.keys().events, &map];
-        let reply = self.deliver(&scripts::ADD.with(&keys, args)).await;
-        let new = reply.and_then(|reply| accepted(&reply, entries.len(), max_queue_len));
+        let reply = self.deliver(&scripts::ADD.with(&keys, args), &terms.assurance).await;
+        let new = reply.and_then(|reply| accepted(&reply, entries.len(), terms.max_queue_len));
         let each = |new: Vec<bool>| {
             entries.iter().zip(new).flat_map(|(jobs, new)| jobs.iter().map(move |_| new)).collect()
         };
@@ -161,14 +165,14 @@ impl Store {
     }
 
     /// Stores delayed jobs, until a call fails.
-    async fn schedule_all(&self, jobs: &[(NewJob, Due)], max_delayed: u64) -> Vec<Sent> {
+    async fn schedule_all(&self, jobs: &[(NewJob, Due)], terms: Terms) -> Vec<Sent> {
         let mut sent = Vec::new();
         for chunk in jobs.chunks(CHUNK) {
             let call = self.sendings.number();
             let (map, remember) = self.sent(call);
             let mut args = Vec::with_capacity(5 + chunk.len() * 6);
             args.extend(remember);
-            args.extend([bytes(&self.keys.wake), int(max_delayed), self.cap(true)]);
+            args.extend([bytes(&self.keys.wake), int(terms.max_queue_len), self.cap(true)]);
             for (job, due) in chunk {
                 let (kind, ms) = match due {
                     Due::In(ms) => ("in", *ms),
@@ -179,8 +183,8 @@ impl Store {
             }
             let k = &self.keys;
             let keys = [&k.delayed, &k.jobs, &k.unique, &k.events, &map];
-            let reply = self.deliver(&scripts::SCHEDULE.with(&keys, args)).await;
-            let new = reply.and_then(|reply| accepted(&reply, chunk.len(), max_delayed));
+            let reply = self.deliver(&scripts::SCHEDULE.with(&keys, args), &terms.assurance).await;
+            let new = reply.and_then(|reply| accepted(&reply, chunk.len(), terms.max_queue_len));
             let failed = new.is_err();
             sent.push(Sent { call, jobs: chunk.len(), new });
             if failed {

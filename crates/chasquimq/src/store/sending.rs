@@ -11,14 +11,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::transport::{Arg, Call, Reply, int};
-use super::{CHUNK, Store, flags, scripts};
+use super::transport::{Arg, Assurance, Call, Line, Reply, int, is_unknown_command};
+use super::{CHUNK, Capabilities, Store, flags, scripts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::JobId;
 
@@ -43,6 +43,10 @@ pub(super) struct Sendings {
     next: AtomicU64,
     is_in_doubt: AtomicBool,
     doubts: Mutex<Doubts>,
+    /// The connection whose writes are waited for.
+    line: tokio::sync::Mutex<Option<Arc<Line>>>,
+    /// Whether WAITAOF has been found to work.
+    has_aof: AtomicBool,
 }
 
 #[derive(Default)]
@@ -55,8 +59,14 @@ impl Default for Sendings {
     fn default() -> Self {
         // A forked process may repeat its parent's random numbers, but not its id.
         let session = format!("{:x}-{:016x}", std::process::id(), rand::random::<u64>());
-        let (next, is_in_doubt) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { session, next, is_in_doubt, doubts: Mutex::default() }
+        Self {
+            session,
+            next: AtomicU64::new(0),
+            is_in_doubt: AtomicBool::new(false),
+            doubts: Mutex::default(),
+            line: tokio::sync::Mutex::default(),
+            has_aof: AtomicBool::new(false),
+        }
     }
 }
 
@@ -116,7 +126,10 @@ impl Store {
 
     /// Sends a call until it is answered, for as long as one command may take. An error is of the kind
     /// `Unknown` when it may have been carried out.
-    pub(super) async fn deliver(&self, call: &Call<'_>) -> Result<Reply> {
+    ///
+    /// With an assurance it also waits until the jobs are where they shall be; the kind is `Unknown`,
+    /// too, when that fell short.
+    pub(super) async fn deliver(&self, call: &Call<'_>, assurance: &Assurance) -> Result<Reply> {
         let within = self.link.deadline();
         let until = Instant::now() + within;
         let (mut pause, mut in_doubt) = (PAUSES.0, false);
@@ -124,11 +137,15 @@ impl Store {
             // A connection that fell silent must leave time for another.
             let attempt = (Instant::now() + within * 3 / 5).min(until);
             let begun = self.clock();
-            let reply = self.link.run_until(call, attempt).await;
+            let reply = if assurance.is_none() {
+                self.link.run_until(call, attempt).await
+            } else {
+                self.assured(call, assurance, attempt).await
+            };
             self.timed(call.script.name, begun);
             let Err(error) = reply else { return reply };
             in_doubt |= error.kind().is_outcome_unknown();
-            let ends = Instant::now() + pause >= until;
+            let ends = Instant::now() + pause >= until || error.kind() == ErrorKind::Unknown;
             if ends || !in_doubt || !error.kind().is_transient() {
                 return Err(if in_doubt { unknown(error) } else { error });
             }
@@ -138,11 +155,75 @@ impl Store {
         }
     }
 
+    /// Sends a call over the connection whose writes are waited for, and waits.
+    async fn assured(
+        &self,
+        call: &Call<'_>,
+        assurance: &Assurance,
+        until: Instant,
+    ) -> Result<Reply> {
+        let line = timeout_at(until, self.line()).await;
+        let late = |_| Err(Error::new(ErrorKind::Unavailable, "no connection in time"));
+        let line = line.unwrap_or_else(late)?;
+        let sent = async {
+            let reply = line.run(call, until).await?;
+            let stored = line.assure(assurance, until + assurance.within).await;
+            // The jobs are added, whatever is wrong with waiting.
+            stored.map(|()| reply).map_err(|error| match error.kind() {
+                ErrorKind::Server | ErrorKind::Auth => error.of_kind(ErrorKind::Unknown),
+                _ => error,
+            })
+        };
+        let sent = sent.await;
+        if sent.as_ref().is_err_and(|error| error.kind() != ErrorKind::Unknown) {
+            let mut current = self.sendings.line.lock().await;
+            current.take_if(|current| Arc::ptr_eq(current, &line));
+        }
+        sent
+    }
+
+    async fn line(&self) -> Result<Arc<Line>> {
+        let mut current = self.sendings.line.lock().await;
+        if let Some(line) = &*current {
+            return Ok(Arc::clone(line));
+        }
+        let line = Arc::new(self.link.line().await?);
+        *current = Some(Arc::clone(&line));
+        Ok(line)
+    }
+
+    /// Refuses an assurance that this server cannot give.
+    pub(crate) async fn check(&self, assurance: &Assurance) -> Result<()> {
+        if !assurance.disk || self.sendings.has_aof.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let asked = self.call("waitaof", "WAITAOF", vec![int(1), int(0), int(1)]).await;
+        let Err(error) = asked else {
+            self.sendings.has_aof.store(true, Ordering::Relaxed);
+            return Ok(());
+        };
+        Err(if is_unknown_command(&error) {
+            let Capabilities { server, version, .. } = self.capabilities();
+            let why = format!(
+                "durability \"aof\" needs WAITAOF, which {server} {version} does not know: use Redis \
+                 or Valkey 7.2 or later, or durability \"replica\""
+            );
+            Error::new(ErrorKind::Unsupported, why).with_source(error)
+        } else if error.to_string().contains("appendonly") {
+            let why =
+                "durability \"aof\" needs an append-only file: set appendonly yes on the server";
+            Error::config(why).with_source(error)
+        } else {
+            error
+        })
+    }
+
     /// Of jobs that are added again, those that had been added: their calls, whose replies were lost,
     /// were carried out. The other calls are withdrawn.
     pub(super) async fn added_before<'i>(
         &self,
         ids: impl Iterator<Item = &'i str>,
+        assurance: &Assurance,
     ) -> Result<HashSet<JobId>> {
         if !self.sendings.is_in_doubt.load(Ordering::Acquire) {
             return Ok(HashSet::new());
@@ -159,7 +240,7 @@ impl Store {
                 args.push(bit);
             }
             let keys: Vec<_> = keys.iter().collect();
-            let reply = self.deliver(&scripts::WITHDRAW.with(&keys, args)).await?;
+            let reply = self.deliver(&scripts::WITHDRAW.with(&keys, args), assurance).await?;
             added.extend(
                 calls.iter().zip(flags(&reply)).filter_map(|(call, added)| added.then_some(*call)),
             );
@@ -171,7 +252,7 @@ impl Store {
 
 fn unknown(error: Error) -> Error {
     let why = format!(
-        "no word of whether it was carried out ({error}); adding again under the same id is safe"
+        "no word of whether it was stored as asked ({error}); adding again under the same id is safe"
     );
     Error::new(ErrorKind::Unknown, why).with_source(error)
 }

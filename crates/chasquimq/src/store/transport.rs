@@ -15,6 +15,7 @@
 
 mod dial;
 mod errors;
+mod line;
 mod login;
 mod places;
 mod reply;
@@ -38,6 +39,7 @@ pub(crate) use dial::prepare as prepare_url;
 pub use dial::redact;
 use errors::{Refusal, from_client, is_noscript, was_not_sent};
 pub use errors::{classify, is_unknown_command};
+pub use line::{Assurance, Line};
 use places::{Address, Places};
 pub use reply::{Arg, Reply, bytes, int};
 use session::Session;

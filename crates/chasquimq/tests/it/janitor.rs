@@ -1,8 +1,10 @@
-//! Names of workers that died are forgotten; those of living ones can be missed without harm.
+//! What dead workers leave behind: names, and entries that were deleted while they were pending.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chasquimq::ConsumerConfig;
+use chasquimq::metrics::testing::InMemorySink;
 use chasquimq_testkit::{Server, eventually, shared_server, unique_queue};
 
 use crate::support::{Worker, config, drained, key, producer};
@@ -69,4 +71,27 @@ async fn an_idle_worker_whose_name_is_forgotten_works_on() {
     drained(server, &queue).await;
     assert_eq!(worker.count(), 2, "three leases long, it was renewed and never run again");
     assert_eq!(worker.finish().await.finished, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_deleted_while_its_worker_is_dead_is_pending_no_more() {
+    let (server, queue) = (shared_server().await, unique_queue("ghost"));
+    producer(server, &queue).await.add_bulk(vec![1, 2]).await.unwrap();
+    let doomed = Worker::doomed(server, quick(&queue, "dead")).await;
+    doomed.ran(2).await;
+    doomed.crash();
+    let stream = key(&queue, "stream");
+    let oldest = server.command(&["XRANGE", &stream, "-", "+", "COUNT", "1"]).await;
+    let ghost = oldest.array()[0].array()[0].text();
+    assert_eq!(server.command(&["XDEL", &stream, &ghost]).await.int(), 1);
+    let told = Arc::new(InMemorySink::new());
+    let heir = ConsumerConfig { metrics: told.clone(), ..quick(&queue, "heir") };
+    let heir = Worker::start(&server.url(), heir, |_| async { Ok(()) });
+    eventually("nothing pending", Duration::from_secs(20), async || {
+        server.command(&["XPENDING", &stream, "default"]).await.array()[0].int() == 0
+    })
+    .await;
+    assert_eq!(heir.payloads(), [2]);
+    heir.finish().await;
+    assert_eq!(told.record().ghost_entries, 1);
 }

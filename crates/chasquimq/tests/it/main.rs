@@ -13,6 +13,7 @@ mod credentials;
 mod delayed;
 mod delivery;
 mod dlq;
+mod durability;
 mod events;
 mod example;
 mod faults;

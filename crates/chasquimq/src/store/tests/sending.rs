@@ -10,7 +10,9 @@ use crate::config::{ConnectionTuning, EventsConfig};
 use crate::error::ErrorKind;
 use crate::store::{Due, NewJob, Store, Terms, scripts};
 
-const FREE: Terms = Terms { max_queue_len: 0, pack: 1 };
+fn free() -> Terms {
+    Terms { pack: 1, ..Terms::default() }
+}
 
 fn later(id: &str) -> (NewJob, Due) {
     (job(id, false), Due::In(60_000))
@@ -36,8 +38,8 @@ impl<'s> Bed<'s> {
         let store =
             Store::connect(&proxy.url(), queue.name(), &tuning, &events, None).await.unwrap();
         // Teaches the server the scripts, whose absence would be told in a reply too.
-        store.add_all(vec![job("p", false)], vec![], FREE).await.unwrap();
-        store.add_all(vec![job("p", true)], vec![later("p")], FREE).await.unwrap();
+        store.add_all(vec![job("p", false)], vec![], free()).await.unwrap();
+        store.add_all(vec![job("p", true)], vec![later("p")], free()).await.unwrap();
         queue.run(&["UNLINK", &queue.key("stream"), &queue.key("unique")]).await;
         queue.run(&["UNLINK", &queue.key("delayed"), &queue.key("jobs")]).await;
         Self { queue, proxy, store }
@@ -81,7 +83,7 @@ async fn sending_again_after_a_lost_reply_adds_nothing_twice() {
         let bed = Bed::new(shared_server().await, 10_000).await;
         let entries = (now.len().div_ceil(pack) + delayed.len()) as i64;
         let what = format!("{} now, {} later", now.len(), delayed.len());
-        let terms = Terms { pack, ..FREE };
+        let terms = Terms { pack, ..free() };
         let (added, ()) =
             tokio::join!(bed.store.add_all(now, delayed, terms), bed.lose_reply(entries));
         added.unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -99,7 +101,7 @@ async fn put_is_not_repeated_when_the_job_has_been_done_meanwhile() {
         bed.proxy.cut();
         bed.proxy.drop_replies(false);
     };
-    let (added, ()) = tokio::join!(bed.store.add_all(jobs(1, false), vec![], FREE), done);
+    let (added, ()) = tokio::join!(bed.store.add_all(jobs(1, false), vec![], free()), done);
     added.unwrap();
     assert_eq!(bed.held().await, 0);
 }
@@ -107,7 +109,7 @@ async fn put_is_not_repeated_when_the_job_has_been_done_meanwhile() {
 #[tokio::test]
 async fn a_full_queue_takes_what_it_took_before_the_reply_was_lost() {
     let bed = Bed::new(shared_server().await, 10_000).await;
-    let terms = Terms { max_queue_len: 2, pack: 1 };
+    let terms = Terms { max_queue_len: 2, ..free() };
     let (added, ()) =
         tokio::join!(bed.store.add_all(jobs(2, false), vec![], terms), bed.lose_reply(2));
     added.unwrap();
@@ -130,7 +132,7 @@ async fn an_outcome_that_stays_unknown_carries_the_ids_and_can_be_settled_later(
             bed.proxy.refuse(true);
         };
         let (added, ()) =
-            tokio::join!(bed.store.add_all(jobs(2, false), vec![later("2")], FREE), out);
+            tokio::join!(bed.store.add_all(jobs(2, false), vec![later("2")], free()), out);
         let error = added.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unknown, "{error}");
         assert!(error.to_string().contains("adding again under the same id is safe"), "{error}");
@@ -146,7 +148,7 @@ async fn an_outcome_that_stays_unknown_carries_the_ids_and_can_be_settled_later(
         let again = async |n: usize| {
             let added = async || {
                 let again = vec![job(&n.to_string(), true)];
-                bed.store.add_all(again, vec![], FREE).await.is_ok()
+                bed.store.add_all(again, vec![], free()).await.is_ok()
             };
             eventually("it is added again", PATIENCE, added).await;
         };
@@ -216,7 +218,7 @@ async fn a_server_that_restarts_after_a_lost_reply_still_knows_of_the_call() {
         bed.proxy.drop_replies(false);
         server.restart().await;
     };
-    let (added, ()) = tokio::join!(bed.store.add_all(jobs(50, false), vec![], FREE), restart);
+    let (added, ()) = tokio::join!(bed.store.add_all(jobs(50, false), vec![], free()), restart);
     added.unwrap();
     assert_eq!(bed.held().await, 50);
 }
@@ -224,11 +226,11 @@ async fn a_server_that_restarts_after_a_lost_reply_still_knows_of_the_call() {
 #[tokio::test]
 async fn a_bulk_that_is_refused_half_way_tells_the_ids_and_can_be_completed() {
     let bed = Bed::new(shared_server().await, 10_000).await;
-    let terms = Terms { max_queue_len: 700, pack: 1 };
+    let terms = Terms { max_queue_len: 700, ..free() };
     let error = bed.store.add_all(jobs(1200, false), vec![], terms).await.unwrap_err();
     assert_eq!((error.kind(), error.job_ids().len()), (ErrorKind::QueueFull, 1000));
     assert_eq!(bed.held().await, 500);
-    bed.store.add_all(jobs(1200, true), vec![], FREE).await.unwrap();
+    bed.store.add_all(jobs(1200, true), vec![], free()).await.unwrap();
     let mut stored = bed.stored().await;
     stored.sort_unstable();
     stored.dedup();
@@ -242,7 +244,7 @@ async fn producers_whose_connections_are_cut_again_and_again_add_each_job_once()
         for n in 0..100 {
             let id = |part: usize| format!("{producer}-{n}-{part}");
             let now = (0..n % 3).map(|part| job(&id(part), n % 2 == 0)).collect();
-            bed.store.add_all(now, vec![later(&id(9))], FREE).await.unwrap();
+            bed.store.add_all(now, vec![later(&id(9))], free()).await.unwrap();
         }
     }));
     let cutting = async {

@@ -99,6 +99,15 @@ impl Places {
         client(&self.builder, at, fail_fast)
     }
 
+    /// A client of the server at this address that does not reconnect.
+    pub fn client_for_once(&self, at: &Address) -> Client {
+        let mut config = self.builder.get_config().cloned().unwrap_or_default();
+        (config.server, config.fail_fast) = (at.clone(), true);
+        let performance = self.builder.get_performance_config().clone();
+        let connection = self.builder.get_connection_config().clone();
+        Client::new(config, Some(performance), Some(connection), None)
+    }
+
     async fn ask(&self, server: &Server, slot: u16) -> Result<Address> {
         let (command, args, builder) = match &self.source {
             Source::Sentinel { service, builder } => {
