@@ -166,7 +166,7 @@ def environment_of(kind: ServerKind) -> dict[str, str]:
 def few_rights(kind: ServerKind, chasqui: Path) -> dict[str, str]:
     """Return what makes the Rust tests' code a user with the rights of every role and no others."""
     roles = [word for role in ("producer", "worker", "observer") for word in ("--role", role)]
-    command: list[str | Path] = [chasqui, "acl", "print", *roles, "--all", "--for-server", kind.name]
+    command = [str(chasqui), "acl", "print", *roles, "--all", "--for-server", kind.name]
     rule = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL, timeout=60)
     return {"CHASQUIMQ_TEST_ACL": rule}
 
