@@ -2,9 +2,9 @@
 
 The first server runs every test, and the engine's a second time as a cluster of one node. The others run
 what depends on the server: the Rust tests of the engine and of the chaos run, and the Python tests that are
-not marked ``any_server``. On these and in the cluster, what is tested has the rights that ``chasqui acl
-print`` gives, and no others. Nothing is rebuilt in between: the server is chosen by environment variables. The
-log of a suite that fails is printed, all are kept in .cache/logs.
+not marked ``any_server``. There, and in the cluster, the engine's integration tests and Python's run as a
+user with the rights that ``chasqui acl print`` prints. Nothing is rebuilt in between: the server is chosen by
+environment variables. The log of a suite that fails is printed, all are kept in .cache/logs.
 """
 
 import argparse
@@ -129,8 +129,8 @@ def choose(wanted: Sequence[str], quick: bool) -> list[ServerKind]:
     return chosen[:1] if quick else chosen
 
 
-def build() -> list[TestBinary]:
-    """Build all Rust tests and return their binaries.
+def build() -> tuple[list[TestBinary], Path]:
+    """Build all Rust tests and return their binaries, and ``chasqui``.
 
     They are started directly. Asking cargo for one package would select other features of the
     dependencies than the whole workspace has, and so build them again.
@@ -147,7 +147,14 @@ def build() -> list[TestBinary]:
         for message in messages
         if message.get("executable") and message["profile"]["test"]
     ]
-    return sorted(found, key=lambda binary: (binary.package, binary.path))
+    programs = [
+        Path(message["executable"])
+        for message in messages
+        if message.get("executable")
+        and message["target"]["name"] == "chasqui"
+        and not message["profile"]["test"]
+    ]
+    return sorted(found, key=lambda binary: (binary.package, binary.path)), programs[0]
 
 
 def environment_of(kind: ServerKind) -> dict[str, str]:
@@ -156,41 +163,46 @@ def environment_of(kind: ServerKind) -> dict[str, str]:
     return {"CHASQUIMQ_TEST_SERVERS": pairs, "CHASQUIMQ_TEST_SERVER": kind.name}
 
 
-def as_least_user(kind: ServerKind) -> dict[str, str]:
-    """Return what makes both languages' tests use this server as a user with the least rights."""
-    version = f"{kind.name.partition('-')[0]}-{kind.version()}"
-    command = [Path(sys.executable).with_name("chasqui"), "acl", "print", "--for-server", version]
+def few_rights(kind: ServerKind, chasqui: Path) -> dict[str, str]:
+    """Return what makes the tested code a user with the rights of every role and no others."""
     roles = [word for role in ("producer", "worker", "observer") for word in ("--role", role)]
-    try:
-        rule = subprocess.check_output([*command, *roles], text=True, stderr=subprocess.DEVNULL)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise SetupError(f"chasqui acl print: {error}") from error
-    return {**environment_of(kind), "CHASQUIMQ_TEST_ACL": rule.strip()}
+    command = [str(chasqui), "acl", "print", *roles, "--all", "--for-server", kind.name]
+    rule = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL, timeout=60)
+    return {"CHASQUIMQ_TEST_ACL": rule}
 
 
-def clustered(kind: ServerKind, binaries: Iterable[TestBinary]) -> Outcome:
-    """Run the engine's tests on a server that is a cluster of one node."""
+def clustered(kind: ServerKind, binaries: Iterable[TestBinary], user: dict[str, str]) -> Outcome:
+    """Run the engine's tests on a server that is a cluster of one node, as this user."""
     name = f"{kind.name}.cluster"
-    environment = {**as_least_user(kind), "CHASQUIMQ_TEST_TOPOLOGY": "cluster"}
+    environment = {**environment_of(kind), **user, "CHASQUIMQ_TEST_TOPOLOGY": "cluster"}
     outcome = Outcome()
-    for binary in (each for each in binaries if each.path.name.startswith("it-")):
+    for binary in filter(is_integration_of_engine, binaries):
         inside = {**environment, "CARGO_MANIFEST_DIR": str(binary.package)}
         status = run(name, [binary.path], folder=binary.package, environment=inside)
         outcome += rust_outcome(name).ended(status)
     return outcome
 
 
-def rust(kind: ServerKind, binaries: Iterable[TestBinary], first: bool) -> Outcome:
-    """Run Rust test binaries on a server, those of the documentation on the first."""
-    environment = environment_of(kind) if first else as_least_user(kind)
+def is_integration_of_engine(binary: TestBinary) -> bool:
+    """Whether these are the engine's tests from outside, which get their URLs from the test server."""
+    return binary.package == ENGINE and binary.path.name.startswith("it-")
+
+
+def rust(
+    kind: ServerKind, binaries: Iterable[TestBinary], doc_tests: bool, user: dict[str, str]
+) -> Outcome:
+    """Run Rust test binaries on a server, the engine's integration tests as this user."""
+    environment = environment_of(kind)
     outcome = Outcome()
     for binary in binaries:
         target = re.sub(r"-[0-9a-f]{16}$", "", binary.path.name)
         name = f"{kind.name}.{binary.package.name}.{target}"
         inside = {**environment, "CARGO_MANIFEST_DIR": str(binary.package)}
+        if is_integration_of_engine(binary):
+            inside |= user
         status = run(name, [binary.path], folder=binary.package, environment=inside)
         outcome += rust_outcome(name).ended(status)
-    if first:
+    if doc_tests:
         status = run("doc-tests", [*CARGO_TEST, "--doc"], environment=environment)
         outcome += rust_outcome("doc-tests").ended(status)
     return outcome
@@ -203,14 +215,13 @@ def rust_outcome(name: str) -> Outcome:
     return sum((Outcome(int(passed), int(failed)) for passed, failed in found), Outcome())
 
 
-def python(kind: ServerKind, first: bool) -> Outcome:
-    """Run the Python tests on a server, all of them on the first."""
+def python(kind: ServerKind, everything: bool, user: dict[str, str]) -> Outcome:
+    """Run the Python tests on a server, as this user."""
     name = f"{kind.name}.python"
     report = LOGS / f"{name}.xml"
     command = [sys.executable, "-m", "pytest", "tests", "-ra", f"--timeout={TEST_SECONDS}"]
-    command += [f"--junitxml={report}", *([] if first else ["-m", "not any_server"])]
-    environment = environment_of(kind) if first else as_least_user(kind)
-    status = run(name, command, environment=environment)
+    command += [f"--junitxml={report}", *([] if everything else ["-m", "not any_server"])]
+    status = run(name, command, environment={**environment_of(kind), **user})
     if not report.exists():
         return Outcome().ended(status)
     suites = ElementTree.parse(report).getroot().iter("testsuite")
@@ -226,17 +237,18 @@ def run_matrix(wanted: Sequence[str], quick: bool) -> Outcome:
     """Run everything and print the table."""
     fetch(quick)
     kinds = choose(wanted, quick)
-    binaries = build()
+    binaries, chasqui = build()
     engine = [binary for binary in binaries if binary.package == ENGINE]
     on_all = [binary for binary in binaries if binary.package in (ENGINE, CHAOS)]
     total, rows = Outcome(), [("server", "version", "rust", "python")]
     for kind in kinds:
         first = kind is kinds[0]
-        cells = (rust(kind, binaries if first else on_all, first), python(kind, first))
+        user = {} if first else few_rights(kind, chasqui)
+        cells = (rust(kind, binaries if first else on_all, first, user), python(kind, first, user))
         total = total + cells[0] + cells[1]
         rows.append((kind.name, kind.version(), str(cells[0]), str(cells[1])))
         if first:
-            outcome = clustered(kind, engine)
+            outcome = clustered(kind, engine, few_rights(kind, chasqui))
             total += outcome
             rows.append((kind.name, "cluster", str(outcome), ""))
     print()

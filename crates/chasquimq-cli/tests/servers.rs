@@ -20,7 +20,7 @@ async fn run(args: &[&str]) -> (i32, String, String) {
 
 /// Makes the user that `chasqui acl print` tells of: the URL to be it.
 async fn become_user(server: &Server, options: &[&str]) -> String {
-    let url = server.admin_url();
+    let url = server.url();
     let args = [&["acl", "print", "--url", &url], options].concat();
     let (code, rule, note) = run(&args).await;
     assert_eq!((code, rule.lines().count(), note.lines().count()), (0, 1, 1), "{rule}{note}");
@@ -91,7 +91,7 @@ fn of(diagnosis: &Value, check: &str) -> Vec<(String, String)> {
 #[tokio::test]
 async fn doctor_finds_a_plain_server_fit_and_leaves_no_trace() {
     let server = Server::start().await;
-    let (code, told) = doctor(&server.admin_url(), &[]).await;
+    let (code, told) = doctor(&server.url(), &[]).await;
     assert_eq!((code, &told["verdict"]), (0, &"yellow".into()), "{told}");
     assert_eq!(told["version"], server.version());
     assert!(server.name().starts_with(told["server"].as_str().unwrap()));
@@ -112,10 +112,10 @@ async fn doctor_finds_a_plain_server_fit_and_leaves_no_trace() {
 async fn doctor_prints_a_line_a_check_and_what_to_do() {
     let server =
         Server::builder().aof(true).config("maxmemory-policy", "allkeys-lru").start().await;
-    let (code, out, err) = run(&["doctor", "--url", &server.admin_url()]).await;
+    let (code, out, err) = run(&["doctor", "--url", &server.url()]).await;
     assert_eq!((code, err.as_str()), (1, ""));
     let mut lines = out.lines();
-    assert_eq!(lines.next(), Some(&*format!("{} as user default", server.admin_url())));
+    assert_eq!(lines.next(), Some(&*format!("{} as user default", server.url())));
     let eviction = lines.find(|line| line.contains("eviction")).unwrap();
     assert_eq!(eviction, "red     eviction      allkeys-lru");
     assert!(lines.next().unwrap().trim().starts_with("set maxmemory-policy noeviction"), "{out}");
@@ -169,7 +169,7 @@ async fn doctor_sees_replicas_and_what_they_cost() {
         .config("repl-diskless-sync-delay", "0")
         .start()
         .await;
-    let (code, told) = doctor(&server.admin_url(), &[]).await;
+    let (code, told) = doctor(&server.url(), &[]).await;
     assert_eq!((code, of(&told, "replicas")[0].0.as_str()), (1, "red"), "{told}");
     let replica = Server::start().await;
     let port = server.port().to_string();
@@ -179,7 +179,7 @@ async fn doctor_sees_replicas_and_what_they_cost() {
         info.text().contains("master_link_status:up")
     })
     .await;
-    let (code, told) = doctor(&replica.admin_url(), &[]).await;
+    let (code, told) = doctor(&replica.url(), &[]).await;
     let found = of(&told, "replicas");
     assert_eq!((code, found[0].1.as_str()), (1, "this is a replica, which takes no jobs"));
 }
@@ -199,7 +199,7 @@ async fn doctor_that_cannot_connect_is_code_2_and_shows_no_password() {
     let user = ["ACL", "SETUSER", "u", "on", ">hush", "~*", "&*", "+@all"];
     let server = Server::start().await;
     assert_eq!(server.command(&user).await.error(), None);
-    let url = server.admin_url().replace("://", "://u:hush@");
+    let url = server.url().replace("://", "://u:hush@");
     let (code, out, _) = run(&["doctor", "--url", &url]).await;
     assert!(code == 0 && out.contains(" as user u\n") && !out.contains("hush"), "{out}");
 }

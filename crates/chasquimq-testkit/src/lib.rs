@@ -6,7 +6,8 @@
 //!
 //! Which server it is says the environment: `CHASQUIMQ_TEST_SERVER` names one of [`ServerKind::all`]. With
 //! `CHASQUIMQ_TEST_TOPOLOGY=cluster` every server is a cluster of one node and [`Server::url`] says so. With
-//! a command of `chasqui acl print` in `CHASQUIMQ_TEST_ACL`, [`Server::url`] is that of such a user.
+//! an `ACL SETUSER` command in `CHASQUIMQ_TEST_ACL` every server has that user, and the URLs are its own;
+//! [`Server::command`] may do everything all the same.
 //!
 //! The faces here panic instead of returning errors: a test has nothing better to do with them.
 
@@ -14,12 +15,12 @@ mod certificates;
 mod client;
 mod cluster;
 mod kind;
+mod login;
 mod process;
 mod proxy;
 mod reply;
 mod sentinel;
 mod server;
-mod user;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -16,6 +16,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
+use crate::login::Login;
+
 const BUFFER: usize = 16 * 1024;
 
 /// How long each byte takes while a connection dribbles.
@@ -57,9 +59,11 @@ impl ChaosProxy {
         Self { port, mode, accepted, accepting }
     }
 
-    /// `redis://127.0.0.1:port`, through the proxy.
+    /// `redis://127.0.0.1:port`, through the proxy; with user and password as in
+    /// [`Server::url`](crate::Server::url).
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let login = Login::of_environment().map(|login| login.words() + "@").unwrap_or_default();
+        format!("redis://{login}127.0.0.1:{}", self.port)
     }
 
     /// Its own port.

@@ -17,9 +17,9 @@ use tokio::task::spawn_blocking;
 use crate::certificates::{Authority, Identity};
 use crate::client::Client;
 use crate::kind::ServerKind;
+use crate::login::Login;
 use crate::process::Process;
 use crate::reply::Reply;
-use crate::user::User;
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(10);
@@ -58,6 +58,11 @@ impl Role {
 
     fn is_clustered(self) -> bool {
         matches!(self, Self::Node | Self::OneNodeCluster)
+    }
+
+    /// The user that `CHASQUIMQ_TEST_ACL` makes of the code under test; Sentinels have none.
+    fn login(self) -> Option<Login> {
+        Login::of_environment().filter(|_| self != Self::Sentinel)
     }
 }
 
@@ -121,20 +126,17 @@ impl ServerBuilder {
         let kind = self.kind.clone().map_or_else(ServerKind::chosen, Ok)?;
         let version = kind.version()?;
         let role = self.role.unwrap_or_else(Role::of_environment);
-        let user = if role == Role::Sentinel { None } else { User::of_environment()? };
         let dir = tempfile::Builder::new().prefix("chasquimq-test-").tempdir()?;
         let deadline = Instant::now() + START;
         loop {
             let port = free_port(role.is_clustered())?;
-            let mut file = self.config_file(role, dir.path(), port);
-            file += &user.as_ref().map(User::line).unwrap_or_default();
+            let file = self.config_file(role, dir.path(), port);
             std::fs::write(dir.path().join("server.conf"), file)?;
             match launch(kind.path(), dir.path(), role)? {
                 Launched::Ready(process) => {
                     let running = Mutex::new(Some(process));
                     let client = Arc::new(Mutex::new(self.client(dir.path())));
-                    let login = user.as_ref().map(User::login).unwrap_or_default();
-                    let server = Server { running, client, kind, version, port, login, dir, role };
+                    let server = Server { running, client, kind, version, port, dir, role };
                     if role == Role::OneNodeCluster {
                         server.own_every_slot()?;
                     }
@@ -167,6 +169,9 @@ impl ServerBuilder {
         if role.is_clustered() {
             file.push_str("cluster-enabled yes\n");
         }
+        if let Some(login) = role.login() {
+            let _ = writeln!(file, "{}", login.line());
+        }
         for (name, value) in &self.config {
             let value = if value.is_empty() { "\"\"" } else { value };
             let _ = writeln!(file, "{name} {value}");
@@ -182,7 +187,6 @@ pub struct Server {
     kind: ServerKind,
     version: String,
     port: u16,
-    login: String,
     dir: TempDir,
     role: Role,
 }
@@ -201,18 +205,18 @@ impl Server {
         ServerBuilder::default()
     }
 
-    /// `redis://127.0.0.1:port`, or `redis-cluster://…` when it is a node of a cluster, with the name and
-    /// the password of the user when `CHASQUIMQ_TEST_ACL` tells of one.
+    /// `redis://127.0.0.1:port`, or `redis-cluster://…` when it is a node of a cluster; with user and
+    /// password when `CHASQUIMQ_TEST_ACL` says who the code under test is to be.
     pub fn url(&self) -> String {
-        self.url_of(&self.login)
+        self.role.login().map_or_else(|| self.place(""), |login| self.url_as(&login.words()))
     }
 
-    /// The URL of the user who may do everything, for what the engine itself never does.
-    pub fn admin_url(&self) -> String {
-        self.url_of("")
+    /// The same for a user of the test's own, `name:password`.
+    pub fn url_as(&self, login: &str) -> String {
+        self.place(&format!("{login}@"))
     }
 
-    fn url_of(&self, login: &str) -> String {
+    fn place(&self, login: &str) -> String {
         let scheme = if self.role.is_clustered() { "redis-cluster" } else { "redis" };
         format!("{scheme}://{login}127.0.0.1:{}", self.port)
     }

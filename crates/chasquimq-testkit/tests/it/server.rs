@@ -94,3 +94,14 @@ async fn aborts_when_told_to() {
     println!("socket: {}", shared_server().await.socket().display());
     std::process::abort();
 }
+
+#[tokio::test]
+async fn a_user_of_the_test_s_own_logs_in_by_url() {
+    let server = Server::start().await;
+    let place = format!("127.0.0.1:{}", server.port());
+    assert!(server.url().ends_with(&place), "{}", server.url());
+    assert_eq!(
+        server.url_as("app:secret").split_once("://").unwrap().1,
+        format!("app:secret@{place}")
+    );
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chasquimq::{ErrorKind, Producer, ProducerConfig};
+use chasquimq::{ConnectionTuning, ErrorKind, Producer, ProducerConfig};
 use chasquimq_testkit::{Server, eventually};
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +55,7 @@ async fn revoked_rights_hold_endings_back_and_run_nothing_again() {
     let server = Server::start().await;
     let user = |rights| ["ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", rights];
     assert_eq!(server.command(&user("+@all")).await.error(), None);
-    let url = server.admin_url().replace("://", "://app:secret@");
+    let url = server.url_as("app:secret");
     let config = ProducerConfig { queue_name: "q".into(), ..Default::default() };
     let producer = Producer::<u64>::connect(&url, config).await.unwrap();
     producer.add_bulk((0..30).collect()).await.unwrap();
@@ -72,7 +72,11 @@ async fn a_server_that_loads_its_data_for_seconds_gets_its_worker_back() {
     // It answers while it loads, but only every 2 MiB.
     let slow = Server::builder().config("key-load-delay", "40000").config("rdbcompression", "no");
     let server = slow.start().await;
-    let producer = producer(&server, "q").await;
+    // It is back before the server has loaded.
+    let connection =
+        ConnectionTuning { reconnect_max: Duration::from_millis(100), ..Default::default() };
+    let tuned = ProducerConfig { queue_name: "q".into(), connection, ..Default::default() };
+    let producer = Producer::<u64>::connect(&server.url(), tuned).await.unwrap();
     for n in 0..60 {
         server.command(&["SET", &format!("k{n}"), &"x".repeat(256 * 1024)]).await;
     }

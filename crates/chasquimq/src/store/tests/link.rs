@@ -39,7 +39,7 @@ fn eval(body: &'static str) -> Vec<Arg> {
 #[tokio::test]
 async fn replies_of_the_store_s_shapes_stay_with_their_commands() {
     let server = shared_server().await;
-    let link = link(&server.admin_url(), &ConnectionTuning::default()).await;
+    let link = link(&server.url(), &ConnectionTuning::default()).await;
     for word in ["message", "pmessage", "smessage", "subscribe", "psubscribe", "unsubscribe"] {
         let script = Script::new("test", &format!("return {{1, '{word}', 'a', 'b'}}"));
         let reply = link.run(&script, &[], vec![]).await.unwrap();
@@ -56,7 +56,7 @@ async fn replies_of_the_store_s_shapes_stay_with_their_commands() {
 async fn a_list_that_begins_like_a_pub_sub_message_never_arrives() {
     let server = shared_server().await;
     for body in ["return {'subscribe', 'a', 'b'}", "return {'message', 'a', 'b'}"] {
-        let link = link(&server.admin_url(), &impatient(300)).await;
+        let link = link(&server.url(), &impatient(300)).await;
         let lost = link.call("EVAL", eval(body)).await.unwrap_err();
         assert_eq!(lost.kind(), ErrorKind::Timeout);
         // The connection, whose replies would have gone to the wrong commands, was replaced.
@@ -69,7 +69,7 @@ async fn a_list_that_begins_like_a_pub_sub_message_never_arrives() {
 #[tokio::test]
 async fn all_kinds_of_replies_are_read() {
     let server = shared_server().await;
-    let link = link(&server.admin_url(), &ConnectionTuning::default()).await;
+    let link = link(&server.url(), &ConnectionTuning::default()).await;
     let reply = link.call("EVAL", eval("return {7, 'x', false, {1.9, {}}, {ok = 'fine'}}")).await;
     let list = Reply::List;
     let text = |text: &'static str| Reply::Bytes(Bytes::from(text));
@@ -113,8 +113,8 @@ async fn a_link_that_is_dropped_or_closed_leaves_no_connection() {
         let list = server.command(&["CLIENT", "LIST"]).await.text();
         list.lines().filter(|line| line.contains("addr=127.0.0.1:")).count()
     };
-    let first = link(&server.admin_url(), &ConnectionTuning::default()).await;
-    let second = link(&server.admin_url(), &ConnectionTuning::default()).await;
+    let first = link(&server.url(), &ConnectionTuning::default()).await;
+    let second = link(&server.url(), &ConnectionTuning::default()).await;
     let reconnects = second.reconnects();
     eventually("both are connected", PATIENCE, async || clients().await == 2).await;
     first.close().await;
@@ -135,7 +135,7 @@ async fn it_speaks_over_a_unix_socket() {
 #[tokio::test]
 async fn messages_of_a_channel_arrive_beside_commands() {
     let server = shared_server().await;
-    let link = link(&server.admin_url(), &ConnectionTuning::default()).await;
+    let link = link(&server.url(), &ConnectionTuning::default()).await;
     let channel = Bytes::from(chasquimq_testkit::unique_queue("channel"));
     let mut messages = link.subscribe(&channel).await.unwrap();
     for n in 0..20 {

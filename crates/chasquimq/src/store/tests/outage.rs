@@ -106,7 +106,7 @@ async fn a_stalled_connection_times_out_and_recovers() {
 #[tokio::test]
 async fn a_command_waits_for_a_server_that_comes_back_in_time() {
     let server = Server::builder().aof(true).start().await;
-    let link = link(&server.admin_url(), &impatient(10_000)).await;
+    let link = link(&server.url(), &impatient(10_000)).await;
     let add = vec!["s".into(), "*".into(), "a".into(), "b".into()];
     server.kill9();
     wait_until_down(&link).await;

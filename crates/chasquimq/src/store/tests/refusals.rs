@@ -184,7 +184,7 @@ async fn a_server_that_is_loading_is_unavailable_until_it_has_loaded() {
         server.command(&["SET", &format!("k{n}"), &"x".repeat(256 * 1024)]).await;
     }
     server.command(&["SAVE"]).await;
-    let url = server.admin_url();
+    let url = server.url();
     let link = link(&url, &impatient(3_000)).await;
     let run = Script::new("test", "return redis.call('DBSIZE')");
     let (loading, ()) = tokio::join!(
@@ -210,7 +210,7 @@ async fn a_server_that_is_loading_is_unavailable_until_it_has_loaded() {
 #[tokio::test]
 async fn a_password_that_changes_under_way_is_an_error_of_rights() {
     let server = Server::start().await;
-    let link = link(&server.admin_url(), &impatient(500)).await;
+    let link = link(&server.url(), &impatient(500)).await;
     check_echo(&link, "hello").await;
     server.command(&["CONFIG", "SET", "requirepass", "new"]).await;
     server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;

@@ -19,7 +19,7 @@ const ALL: &[Role] = &[Role::Producer, Role::Worker, Role::Observer];
 
 /// Makes user `u` with password `PASSWORD`, with all queues.
 async fn make_user(server: &Server, roles: &[Role]) {
-    let version = crate::doctor::server_version(&server.admin_url()).await.unwrap();
+    let version = crate::doctor::server_version(&server.url()).await.unwrap();
     let rule = rule("u", roles, None, &version).unwrap();
     let words: Vec<_> = rule.split(' ').collect();
     assert_eq!(server.command(&words).await.error(), None, "{rule}");
@@ -217,7 +217,7 @@ async fn an_observer_looks_and_changes_nothing() {
 #[tokio::test]
 async fn a_user_of_one_queue_cannot_touch_another() {
     let server = Server::start().await;
-    let version = crate::doctor::server_version(&server.admin_url()).await.unwrap();
+    let version = crate::doctor::server_version(&server.url()).await.unwrap();
     let rule = rule("u", ALL, Some("mine"), &version).unwrap();
     let words: Vec<_> = rule.split(' ').collect();
     assert_eq!(server.command(&words).await.error(), None);
