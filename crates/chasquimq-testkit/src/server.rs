@@ -89,6 +89,12 @@ impl ServerBuilder {
         self
     }
 
+    /// No node of a cluster, whatever `CHASQUIMQ_TEST_TOPOLOGY` says: for a primary and its replica.
+    #[must_use]
+    pub fn standalone(self) -> Self {
+        self.role(Role::Alone)
+    }
+
     /// Speaks TLS alone on its port, with this certificate; asks clients for one that `clients` signed.
     /// See [`ServerKind::has_tls`].
     #[must_use]

@@ -25,9 +25,11 @@ fn config(durability: Durability) -> ProducerConfig {
 
 /// A server and a replica of it that has caught up.
 async fn pair() -> (Server, Server) {
-    let primary = Server::builder().config("repl-diskless-sync-delay", "0").start().await;
+    let primary = Server::builder().standalone().config("repl-diskless-sync-delay", "0");
+    let primary = primary.start().await;
     let port = primary.port().to_string();
-    let replica = Server::builder().config("replicaof", &format!("127.0.0.1 {port}")).start().await;
+    let replica = Server::builder().standalone().config("replicaof", &format!("127.0.0.1 {port}"));
+    let replica = replica.start().await;
     primary.command(&["SET", "followed", "1"]).await;
     eventually("the replica follows", PATIENCE, || async {
         replica.command(&["EXISTS", "followed"]).await.int() == 1
