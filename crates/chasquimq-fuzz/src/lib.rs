@@ -95,13 +95,15 @@ impl<'t> Run<'t> {
             outcome = catch_unwind(AssertUnwindSafe(run)).ok();
         });
         self.most_memory = self.most_memory.max(used.bytes_max);
+        // First of all: telling of a panic takes memory of its own.
+        let outcome = outcome.ok_or_else(|| finding("panicked; its words stand above".into()))?;
         let (free, each) = MEMORY;
         let allowed = free + each * input.len();
         if used.bytes_max > allowed as u64 {
             let what = format!("took {} bytes of memory, more than {allowed}", used.bytes_max);
             return Err(finding(what));
         }
-        outcome.ok_or_else(|| finding("panicked; its words stand above".into()))
+        Ok(outcome)
     }
 }
 
