@@ -40,3 +40,20 @@ def test_every_figure_comes_from_the_results() -> None:
     figures = re.findall(r"\d[\d,]*\.\d+|\d+,\d{3}(?! \|)", table.partition("|---|")[2])
     assert len(figures) > 10
     assert [figure for figure in figures if f" {figure} " not in results] == []
+
+
+def test_every_row_about_faults_comes_from_the_results() -> None:
+    results = (README.parent / "benches" / "results" / "chaos.md").read_text()
+    section = README.read_text().partition("## Faults")[2].partition("## ")[0]
+    measured = [_cells(line) for line in results.splitlines() if line.startswith("| ")]
+    quoted = [_cells(line) for line in section.splitlines() if line.startswith("| ")][1:]
+    columns = [measured[0].index(name) for name in QUOTED]
+    assert len(quoted) > 5
+    assert [row for row in quoted if row not in [[row[at] for at in columns] for row in measured]] == []
+
+
+QUOTED = ["queue", "server", "harm", "jobs", "network faults", "workers killed", "lost", "duplicates"]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]

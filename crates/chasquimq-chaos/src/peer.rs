@@ -13,7 +13,7 @@ use tokio::time::sleep;
 /// worker is left alone by any of them.
 const QUIET: Duration = Duration::from_secs(30);
 /// How long that may take.
-const FINISHING: Duration = Duration::from_mins(3);
+const FINISHING: Duration = Duration::from_mins(10);
 
 /// Whose processes are harmed. `Default` is our own queue.
 #[derive(Clone, Debug, Default)]

@@ -108,7 +108,9 @@ plan that the seed decides: connections cut, stalled for 2 s, half closed, dribb
 millisecond, or closed in place of a reply; workers killed with `kill -9`; `SCRIPT FLUSH` every 15 s and
 `CLIENT KILL TYPE normal` every 20 s. In other runs the server itself is killed every 20 s. Every process
 writes down what it does before and after it does it, and a checker compares all of it afterwards.
-*Explained* are duplicates of jobs that were in the hands of a worker which a fault hit at that time.
+*Explained* are duplicates of jobs that were in the hands of a worker which a fault hit at that time. Of
+other queues only two things are counted: jobs that were accepted and neither ended well nor were given
+up (*lost*), and jobs that ended well more than once (*duplicates*).
 
     benches/run --full chaos
 ";

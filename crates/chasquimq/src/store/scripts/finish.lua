@@ -29,6 +29,8 @@ local function tell_jobs(jobs, ids, names, attempts, durations)
 end
 
 local acked = acknowledge()
+-- This may have been on its way for longer than the lease, while another consumer settled a part.
+if redis.call('EXISTS', settled) == 1 then redis.call('HDEL', settled, unpack(ARGV, 6, after - 1)) end
 for n = 1, entries do
   if acked[n] == 1 then stored = stored + 1 end
 end

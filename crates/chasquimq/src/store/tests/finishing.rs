@@ -49,6 +49,27 @@ async fn finish_acknowledges_deletes_and_tells_of_several_jobs_in_an_entry() {
 }
 
 #[tokio::test]
+async fn a_late_finish_leaves_no_bitmap_of_an_entry_that_another_has_settled_in_part() {
+    for ackdel in [true, false] {
+        let queue = packing(2).await;
+        if !ackdel {
+            queue.store.capabilities().downgrade();
+        }
+        let ids = queue.deliver(&["ab"]).await;
+        queue.hand_to(OTHER, &ids[0]).await;
+        let part = done(&ids[0], 2, &[1]);
+        let part = queue.store.complete(GROUP, OTHER, &[&part]).await.unwrap();
+        assert_eq!(verdicts(&part), "y");
+        assert_eq!(queue.dump().await.settled.len(), 1);
+        let whole = Completion { check_owner: false, ..done(&ids[0], 2, &[0, 1]) };
+        assert_eq!(verdicts(&finish(&queue, &[whole]).await), "y");
+        let after = queue.dump().await;
+        assert!(after.values().is_empty() && after.pending.is_empty(), "{after:?}");
+        assert!(after.settled.is_empty(), "{:?}", after.settled);
+    }
+}
+
+#[tokio::test]
 async fn finish_does_the_same_when_nothing_is_to_be_told() {
     let silent = EventsConfig { enabled: false, ..EventsConfig::default() };
     let queue = Queue::with(chasquimq_testkit::shared_server().await, silent).await;
