@@ -134,6 +134,9 @@ pub fn observe(lines: Vec<Line>) -> Verdict {
         figures.lost += u64::from(job.is_accepted() && successes == 0 && !given_up);
         figures.duplicates += successes.saturating_sub(1);
     }
+    if !history.state.drained {
+        verdict.broken("run", "jobs were still running at the end: they count as lost");
+    }
     verdict
 }
 
