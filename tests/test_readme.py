@@ -49,10 +49,21 @@ def test_every_row_about_faults_comes_from_the_results() -> None:
     quoted = [_cells(line) for line in section.splitlines() if line.startswith("| ")][1:]
     columns = [measured[0].index(name) for name in QUOTED]
     assert len(quoted) > 5
-    assert [row for row in quoted if row not in [[row[at] for at in columns] for row in measured]] == []
+    assert [
+        row for row in quoted if row not in [[row[at] for at in columns] for row in measured]
+    ] == []
 
 
-QUOTED = ["queue", "server", "harm", "jobs", "network faults", "workers killed", "lost", "duplicates"]
+QUOTED = [
+    "queue",
+    "server",
+    "harm",
+    "jobs",
+    "network faults",
+    "workers killed",
+    "lost",
+    "duplicates",
+]
 
 
 def _cells(line: str) -> list[str]:
