@@ -94,6 +94,15 @@ pub struct Call<'s> {
     args: Vec<Arg>,
 }
 
+impl Call<'_> {
+    /// What EVAL takes, for a server that does not know the script yet.
+    fn with_text(&self) -> Vec<Arg> {
+        let mut args = self.args.clone();
+        args[0] = self.script.body.as_str().into();
+        args
+    }
+}
+
 /// One connection to the server that owns a slot, shared by all who hold it.
 pub struct Link {
     sessions: watch::Sender<Arc<Session>>,
@@ -166,9 +175,7 @@ impl Link {
     pub async fn run_until(&self, call: &Call<'_>, until: Instant) -> Result<Reply> {
         let reply = match self.send("EVALSHA", &call.args, false, until).await {
             Err(error) if is_noscript(&error) => {
-                let mut args = call.args.clone();
-                args[0] = call.script.body.as_str().into();
-                self.send("EVAL", &args, false, until).await?
+                self.send("EVAL", &call.with_text(), false, until).await?
             }
             result => result?,
         };

@@ -83,9 +83,7 @@ impl Line {
     pub async fn run(&self, call: &Call<'_>, until: Instant) -> Result<Reply> {
         let reply = match self.send("EVALSHA", &call.args, until).await {
             Err(error) if is_noscript(&error) => {
-                let mut args = call.args.clone();
-                args[0] = call.script.body.as_str().into();
-                self.send("EVAL", &args, until).await?
+                self.send("EVAL", &call.with_text(), until).await?
             }
             result => result?,
         };
