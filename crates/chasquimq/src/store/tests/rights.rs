@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use chasquimq_testkit::Server;
 
 use super::support::{GROUP, ME, Queue, done, failed, hopeless, job, unrun, verdicts};
@@ -111,10 +113,8 @@ fn no_right_is_given_that_nothing_takes() {
     }
 }
 
-#[tokio::test]
-async fn who_has_every_role_can_do_everything() {
-    let server = Server::start().await;
-    let queue = as_user(&server, ALL).await;
+/// Ends three of four delivered jobs, each in another way; the entries of all.
+async fn settles(queue: &Queue<'_>) -> Vec<Bytes> {
     let store = &queue.store;
     let mut wakes = store.wakes().await.unwrap();
     store.enter(GROUP).await.unwrap();
@@ -124,6 +124,15 @@ async fn who_has_every_role_can_do_everything() {
     assert!(!wakes.next().await.is_empty());
     let buried = store.bury(GROUP, ME, &[hopeless(&ids[2], 1, 0)], 5).await.unwrap();
     assert_eq!(verdicts(&buried), "y");
+    ids
+}
+
+#[tokio::test]
+async fn who_has_every_role_can_do_everything() {
+    let server = Server::start().await;
+    let queue = as_user(&server, ALL).await;
+    let store = &queue.store;
+    let ids = settles(&queue).await;
     assert_eq!(store.renew(GROUP, ME, &ids[3..]).await.unwrap(), [true]);
     store.claim(GROUP, ME, Duration::ZERO, 5, &"0-0".into()).await.unwrap();
     assert_eq!(verdicts(&queue.release(&[unrun(&ids[3], 1, &[0])]).await), "y");
@@ -167,14 +176,7 @@ async fn a_worker_that_is_no_producer_does_all_of_its_work() {
     let server = Server::start().await;
     let queue = as_user(&server, &[Role::Worker]).await;
     let store = &queue.store;
-    let mut wakes = store.wakes().await.unwrap();
-    store.enter(GROUP).await.unwrap();
-    let ids = queue.deliver(&["a", "b", "c", "d"]).await;
-    assert_eq!(verdicts(&queue.complete(&[done(&ids[0], 1, &[0])]).await), "y");
-    assert_eq!(verdicts(&queue.retry(&[failed(&ids[1], 1, 0)]).await), "y");
-    assert!(!wakes.next().await.is_empty());
-    let buried = store.bury(GROUP, ME, &[hopeless(&ids[2], 1, 0)], 5).await.unwrap();
-    assert_eq!(verdicts(&buried), "y");
+    let ids = settles(&queue).await;
     assert_eq!(verdicts(&queue.release(&[unrun(&ids[3], 1, &[0])]).await), "y");
     let tick = store.promote("p", Duration::from_secs(5), 10).await.unwrap();
     assert!(matches!(tick, Tick::Led { depth: 1, fault: None, .. }), "{tick:?}");
