@@ -27,11 +27,12 @@ pub fn check_payload(payload: &[u8]) -> Result<(), Invalid> {
     }
 }
 
-/// The length in bytes of the first value, whose lists and maps nest at most `deepest` deep.
+/// The length in bytes of the first value, whose lists and maps nest at most `deepest` deep, and never
+/// deeper than [`MAX_PAYLOAD_DEPTH`].
 pub(crate) fn measure(bytes: &[u8], deepest: usize) -> Result<usize, Invalid> {
-    // Values to come in each list or map that is open.
-    let mut open: Vec<u64> = Vec::new();
-    let mut at = 0;
+    // Values to come in each list or map that is open. On the stack: every job comes by here twice.
+    let mut open = [0u64; MAX_PAYLOAD_DEPTH];
+    let (mut depth, mut at) = (0, 0);
     loop {
         let Head { len, values } = Head::read(bytes.get(at..).unwrap_or_default())?;
         let left = (bytes.len() - at).checked_sub(len).ok_or(CUT_SHORT)?;
@@ -41,20 +42,21 @@ pub(crate) fn measure(bytes: &[u8], deepest: usize) -> Result<usize, Invalid> {
             return Err(CUT_SHORT);
         }
         if values > 0 {
-            if open.len() == deepest {
+            if depth == deepest.min(MAX_PAYLOAD_DEPTH) {
                 return Err(TOO_DEEP);
             }
-            open.push(values);
+            open[depth] = values;
+            depth += 1;
             continue;
         }
-        while let Some(left) = open.last_mut() {
-            *left -= 1;
-            if *left > 0 {
+        while depth > 0 {
+            open[depth - 1] -= 1;
+            if open[depth - 1] > 0 {
                 break;
             }
-            open.pop();
+            depth -= 1;
         }
-        if open.is_empty() {
+        if depth == 0 {
             return Ok(at);
         }
     }
