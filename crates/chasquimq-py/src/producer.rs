@@ -154,10 +154,12 @@ impl Link {
     async fn engine(&self) -> Result<chasquimq::Producer<()>, Failure> {
         let closed = || Failure::Closed(format!("queue {:?}", self.config.queue_name));
         tokio::select! {
-            () = self.closed.cancelled() => Err(closed()),
+            // A call that was made before `close` is waited for there, and has its way.
+            biased;
             connected = self.connected.get_or_try_init(|| self.connect()) => {
                 connected.map(|connected| connected.engine.clone())
             }
+            () = self.closed.cancelled() => Err(closed()),
         }
     }
 
