@@ -259,8 +259,8 @@ impl Server {
     pub async fn restart(&self) {
         self.kill9();
         let (binary, dir) = (self.kind.path().to_owned(), self.dir.path().to_owned());
-        let role = self.role;
-        let relaunched = spawn_blocking(move || relaunch(&binary, &dir, role)).await;
+        let (role, client) = (self.role, Arc::clone(&self.client));
+        let relaunched = spawn_blocking(move || relaunch(&binary, &dir, role, &client)).await;
         match relaunched {
             Ok(Ok(process)) => *lock(&self.running) = Some(process),
             Ok(Err(error)) => panic!("the test server does not come back: {error:#}"),
@@ -284,20 +284,11 @@ impl Server {
         self.signal(Signal::CONT);
     }
 
-    /// Takes all slots and waits until it serves them, which takes a new node two seconds.
     fn own_every_slot(&self) -> Result<()> {
         let slots = (0..16384).map(|slot: u16| slot.to_string().into_bytes());
         let words = [b"CLUSTER".to_vec(), b"ADDSLOTS".to_vec()];
         lock(&self.client).command(&words.into_iter().chain(slots).collect::<Vec<_>>())?;
-        let deadline = Instant::now() + START;
-        let info = [b"CLUSTER".to_vec(), b"INFO".to_vec()];
-        while !lock(&self.client).command(&info)?.text().contains("cluster_state:ok") {
-            if Instant::now() > deadline {
-                bail!("the cluster of one node does not serve its slots");
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        await_slots(&self.client)
     }
 
     fn signal(&self, signal: Signal) {
@@ -360,17 +351,35 @@ fn launch(binary: &Path, dir: &Path, role: Role) -> Result<Launched> {
 }
 
 /// The port is the same as before, so one that is taken for a moment is waited for.
-fn relaunch(binary: &Path, dir: &Path, role: Role) -> Result<Process> {
+fn relaunch(binary: &Path, dir: &Path, role: Role, client: &Mutex<Client>) -> Result<Process> {
     let deadline = Instant::now() + START;
     loop {
         match launch(binary, dir, role)? {
-            Launched::Ready(process) => return Ok(process),
+            Launched::Ready(process) => {
+                if role == Role::OneNodeCluster {
+                    await_slots(client)?;
+                }
+                return Ok(process);
+            }
             Launched::PortTaken if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(50));
             }
             Launched::PortTaken => bail!("its port is taken"),
         }
     }
+}
+
+/// Waits until a cluster of one node serves its slots, which takes it two seconds after each start.
+fn await_slots(client: &Mutex<Client>) -> Result<()> {
+    let deadline = Instant::now() + START;
+    let info = [b"CLUSTER".to_vec(), b"INFO".to_vec()];
+    while !lock(client).command(&info)?.text().contains("cluster_state:ok") {
+        if Instant::now() > deadline {
+            bail!("the cluster of one node does not serve its slots");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 fn is_loading(reply: &Reply) -> bool {
