@@ -35,6 +35,11 @@ impl Login {
         format!("user {} {}", self.name, self.rules)
     }
 
+    /// The same user, who may do everything.
+    pub(crate) fn line_of_all_rights(&self) -> String {
+        format!("user {} reset on >{} ~* &* +@all", self.name, self.password)
+    }
+
     /// `name:password`, as in a URL.
     pub(crate) fn words(&self) -> String {
         format!("{}:{}", self.name, self.password)
@@ -49,6 +54,7 @@ mod tests {
     fn a_printed_command_is_a_user() {
         let login = Login::parse("ACL SETUSER w reset on >pw ~{chasqui:*}:* +ping\n").unwrap();
         assert_eq!(login.line(), "user w reset on >pw ~{chasqui:*}:* +ping");
+        assert_eq!(login.line_of_all_rights(), "user w reset on >pw ~* &* +@all");
         assert_eq!(login.words(), "w:pw");
         for command in ["", "ACL SETUSER w", "ACL SETUSER w on +ping"] {
             assert!(Login::parse(command).is_none(), "{command}");

@@ -23,6 +23,8 @@ use crate::reply::Reply;
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(10);
+/// What servers call the file that they save their data to.
+const DUMP: &str = "dump.rdb";
 
 /// What a server is to be before it starts. Made by [`Server::builder`].
 #[derive(Clone, Debug, Default)]
@@ -32,6 +34,7 @@ pub struct ServerBuilder {
     config: Vec<(String, String)>,
     role: Option<Role>,
     tls: bool,
+    dump: Option<PathBuf>,
 }
 
 /// What a server process is, if it is not what `CHASQUIMQ_TEST_TOPOLOGY` says.
@@ -67,7 +70,8 @@ impl Role {
 }
 
 impl ServerBuilder {
-    /// Which server; default [`ServerKind::chosen`].
+    /// Which server; default [`ServerKind::chosen`]. On one that is named here the user of
+    /// `CHASQUIMQ_TEST_ACL` may do everything, since those rights are spelled for the chosen one.
     #[must_use]
     pub fn kind(mut self, kind: ServerKind) -> Self {
         self.kind = Some(kind);
@@ -86,6 +90,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn config(mut self, name: &str, value: &str) -> Self {
         self.config.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Begins with the data of this file, which [`Server::dump`] of another server made.
+    #[must_use]
+    pub fn dump(mut self, dump: PathBuf) -> Self {
+        self.dump = Some(dump);
         self
     }
 
@@ -133,6 +144,9 @@ impl ServerBuilder {
         let version = kind.version()?;
         let role = self.role.unwrap_or_else(Role::of_environment);
         let dir = tempfile::Builder::new().prefix("chasquimq-test-").tempdir()?;
+        if let Some(dump) = &self.dump {
+            std::fs::copy(dump, dir.path().join(DUMP)).context("the dump is not there")?;
+        }
         let deadline = Instant::now() + START;
         loop {
             let port = free_port(role.is_clustered())?;
@@ -176,7 +190,8 @@ impl ServerBuilder {
             file.push_str("cluster-enabled yes\n");
         }
         if let Some(login) = role.login() {
-            let _ = writeln!(file, "{}", login.line());
+            let line = if self.kind.is_none() { login.line() } else { login.line_of_all_rights() };
+            let _ = writeln!(file, "{line}");
         }
         for (name, value) in &self.config {
             let value = if value.is_empty() { "\"\"" } else { value };
@@ -245,6 +260,16 @@ impl Server {
     /// Its Unix socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("server.sock")
+    }
+
+    /// Saves its data to a file, for [`ServerBuilder::dump`]; gone with this server.
+    ///
+    /// # Panics
+    /// When the server refuses or is down.
+    pub async fn dump(&self) -> PathBuf {
+        let reply = self.command(&["SAVE"]).await;
+        assert_eq!(reply.error(), None, "no dump");
+        self.dir.path().join(DUMP)
     }
 
     /// Kills it as the kernel would; nothing is flushed. Nothing happens when it is down.

@@ -31,6 +31,14 @@ async fn only_a_server_with_an_aof_keeps_its_data_over_a_restart() {
 }
 
 #[tokio::test]
+async fn a_dump_is_where_another_server_begins() {
+    let one = Server::start().await;
+    one.command(&["SET", "key", "value"]).await;
+    let other = Server::builder().dump(one.dump().await).standalone().start().await;
+    assert_eq!(other.command(&["GET", "key"]).await.text(), "value");
+}
+
+#[tokio::test]
 async fn a_killed_server_is_unreachable_until_it_is_restarted() {
     let server = Server::start().await;
     server.kill9();
