@@ -141,7 +141,7 @@ fn op() -> impl Strategy<Value = Op> {
     let worker = || 0..WORKERS;
     let bound = prop_oneof![4 => Just(0), 1 => 1..8_u64];
     let add = (vec(wish(), 1..5), bound, 1..5_usize, reply(true));
-    let settle = (worker(), how(), vec(any::<(u8, u8)>(), 1..6), reply(false));
+    let settle = (worker(), how(), vec(any::<(u8, u8)>(), 1..6), reply(true));
     let picks = || vec(any::<u8>(), 1..6);
     prop_oneof![
         6 => add.prop_map(|(jobs, bound, pack, reply)| Op::Add { jobs, bound, pack, reply }),
@@ -152,7 +152,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(worker, count, reply)| Op::Claim { worker, count, reply }),
         2 => worker().prop_map(|worker| Op::Missed { worker }),
         14 => settle.prop_map(|(worker, how, picks, reply)| Op::Settle { worker, how, picks, reply }),
-        1 => (worker(), picks()).prop_map(|(worker, picks)| Op::Renew { worker, picks }),
+        4 => (worker(), picks()).prop_map(|(worker, picks)| Op::Renew { worker, picks }),
         5 => (0..2_u8, prop_oneof![1..8_usize, Just(100)])
             .prop_map(|(promoter, count)| Op::Promote { promoter, count }),
         1 => picks().prop_map(|picks| Op::Cancel { picks }),
