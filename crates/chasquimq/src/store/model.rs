@@ -23,9 +23,10 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use bench::Bench;
+use ops::{Case, How, Id, Op, Reply, When, Wish};
 
 const GROUP: &str = "workers";
-const CASES: u32 = 200;
+const CASES: u32 = 120;
 const SEED: u64 = 1;
 const FAILED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/store/model.txt");
 
@@ -44,6 +45,25 @@ async fn a_queue_and_its_model_agree_whatever_befalls_them() {
         Err(TestError::Fail(why, case)) => panic!("{why}\n{case}"),
         Err(TestError::Abort(why)) => panic!("{why}"),
     }
+}
+
+/// Chance comes by this one too seldom.
+#[tokio::test]
+async fn a_late_end_of_an_entry_that_another_has_settled_in_part_leaves_no_bitmap() {
+    let new = Wish { id: Id::Fresh, when: When::Now };
+    let heard = Reply::Heard;
+    let retry = How::Retry { backoff_ms: 3_600_000 };
+    let both = vec![(0, 0), (0, 1)];
+    let ops = vec![
+        Op::Add { jobs: vec![new; 2], bound: 0, pack: 2, reply: heard },
+        Op::Read { worker: 0, count: 1, reply: heard },
+        Op::Settle { worker: 0, how: How::Complete, picks: both, reply: Reply::NeverSent },
+        Op::LeasesRunOut { picks: vec![0] },
+        Op::Claim { worker: 1, count: 1, reply: heard },
+        Op::Settle { worker: 1, how: retry, picks: vec![(0, 0)], reply: heard },
+        Op::Again { call: 1 },
+    ];
+    Bench::new().await.play(&Case { verbose: false, ops }).await.unwrap();
 }
 
 fn config() -> Config {
