@@ -60,7 +60,11 @@ impl Store {
             sent.extend(self.schedule_all(&later, terms).await);
         }
         let jobs = now.iter().chain(later.iter().map(|(job, _)| job));
-        self.outcome(jobs, sent).map(drop)
+        self.outcome(jobs, sent)?;
+        if !added.is_empty() {
+            self.sendings.resolve(added.iter());
+        }
+        Ok(())
     }
 
     /// Appends jobs; per job whether it is new.
