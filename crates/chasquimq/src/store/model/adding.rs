@@ -39,13 +39,12 @@ impl Packet {
 impl World {
     /// A packet arrives, for the first time or not.
     pub fn arrive(&mut self, packet: &Packet) -> Added {
-        let is_bare = !packet.is_delayed() && packet.jobs.len() == 1 && packet.bound == 0;
+        let is_plain = !packet.is_delayed() && packet.bound == 0 && !self.verbose;
+        let is_plain = is_plain && packet.jobs.iter().all(|(job, _)| !job.unique);
         match self.calls.get(&packet.number) {
             Some(Fate::Stored) => return Ok(vec![true; packet.jobs.len()]),
             // Nobody listens: the shortest script does not say it.
-            Some(Fate::Withdrawn) if is_bare && !packet.jobs[0].0.unique && !self.verbose => {
-                return Ok(vec![true]);
-            }
+            Some(Fate::Withdrawn) if is_plain => return Ok(vec![true; packet.jobs.len()]),
             Some(Fate::Withdrawn) => return Err(ErrorKind::QueueFull),
             None => {}
         }
