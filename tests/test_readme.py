@@ -54,6 +54,15 @@ def test_every_row_about_faults_comes_from_the_results() -> None:
     ] == []
 
 
+def test_every_figure_about_the_long_run_comes_from_the_results() -> None:
+    results = (README.parent / "benches" / "results" / "soak.md").read_text()
+    paragraphs = README.read_text().split("\n\n")
+    (section,) = [paragraph for paragraph in paragraphs if "soak.md" in paragraph]
+    figures = re.findall(r"-?\d[\d,]*\.\d+|\d+(?:,\d{3})+", section)
+    assert len(figures) > 4
+    assert [figure for figure in figures if f" {figure} " not in results] == []
+
+
 QUOTED = [
     "queue",
     "server",
