@@ -50,12 +50,10 @@ async fn a_slot_that_moves_and_an_owner_that_dies_lose_nothing() {
         to.restart().await;
         join_all(loads.iter().map(Load::goes_on)).await;
         assert_ne!(cluster.owner(&hot).await.port(), to.port(), "another one owns the slot now");
+        loads.iter().for_each(Load::stop);
     };
     let keys: Vec<_> = queues.iter().map(|queue| key(queue, "stream")).collect();
-    tokio::select! {
-        _ = join_all(loads.iter().map(Load::run)) => unreachable!("they add for ever"),
-        () = trouble => {}
-    }
+    tokio::join!(join_all(loads.iter().map(Load::run)), trouble);
     for (load, key) in loads.into_iter().zip(&keys) {
         load.ends(cluster.owner(key).await, &baseline).await;
     }

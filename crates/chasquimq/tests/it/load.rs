@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chasquimq::{Durability, Producer, ProducerConfig};
 use chasquimq_testkit::{Server, eventually};
+use tokio_util::sync::CancellationToken;
 
 use crate::remains::Baseline;
 use crate::support::{Answer, Worker, config, drained};
@@ -15,6 +16,7 @@ pub struct Load {
     producer: Producer<u64>,
     worker: Worker,
     accepted: Mutex<Vec<u64>>,
+    stop: CancellationToken,
 }
 
 impl Load {
@@ -26,16 +28,25 @@ impl Load {
         };
         let producer = Producer::connect(url, durable).await.unwrap();
         let worker = Worker::start(url, config(queue), handle);
-        Self { queue: queue.into(), producer, worker, accepted: Mutex::default() }
+        let (accepted, stop) = (Mutex::default(), CancellationToken::new());
+        Self { queue: queue.into(), producer, worker, accepted, stop }
     }
 
-    /// Adds jobs for ever.
+    /// Adds jobs until it is told to stop and the last answer has come.
     pub async fn run(&self) {
         for payload in 0.. {
+            if self.stop.is_cancelled() {
+                return;
+            }
             if self.producer.add(payload).await.is_ok() {
                 self.accepted.lock().unwrap().push(payload);
             }
         }
+    }
+
+    /// Ends [`Load::run`].
+    pub fn stop(&self) {
+        self.stop.cancel();
     }
 
     /// Waits until jobs are accepted and run from now on.

@@ -25,10 +25,8 @@ async fn survives(trouble: impl Fn(&Server)) {
         trouble(primary);
         load.goes_on().await;
         assert_ne!(sentinels.primary().await.port(), primary.port());
+        load.stop();
     };
-    tokio::select! {
-        () = load.run() => unreachable!("it adds for ever"),
-        () = story => {}
-    }
+    tokio::join!(load.run(), story);
     load.ends(sentinels.primary().await, &baseline).await;
 }
