@@ -6,6 +6,7 @@
 
 mod bench;
 pub mod callgrind;
+pub mod flat;
 mod machine;
 mod meter;
 mod queue;
@@ -16,7 +17,7 @@ pub mod stats;
 
 pub use bench::{Bench, Options, main};
 pub use machine::Machine;
-pub use meter::{Cost, Meter, resident_mb};
+pub use meter::{Cost, Meter, open_files, resident_mb};
 pub use queue::{
     Countdown, Worker, consumer_config, drain, epoch_ms, preload, preload_packed, producer, within,
 };

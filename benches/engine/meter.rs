@@ -70,6 +70,14 @@ pub fn resident_mb() -> f64 {
     kilobytes.unwrap_or(0.0) / 1000.0
 }
 
+/// Files, sockets among them, that this process has open.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn open_files() -> anyhow::Result<f64> {
+    Ok(fs::read_dir("/proc/self/fd")?.count() as f64)
+}
+
 fn own_cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)

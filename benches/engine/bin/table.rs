@@ -1,4 +1,4 @@
-//! Joins the reports of a run: `engine.json` for machines, `engine.md` for people.
+//! Joins the reports of a run: `engine.json` for machines, `engine.md` for people; or `soak.…`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use chasquimq_benches::Machine;
 use chasquimq_benches::report::{Report, say};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
 /// Joins the reports of a run into one.
@@ -15,15 +15,44 @@ struct Options {
     /// The day of the run.
     #[arg(long)]
     date: String,
-    /// The folder that `engine.json` and `engine.md` are written to.
+    /// The folder that the two files are written to.
     #[arg(long)]
     out: PathBuf,
+    /// What the files are called, and what they are about.
+    #[arg(long, value_enum, default_value_t)]
+    name: Name,
     /// Fails when a target was missed.
     #[arg(long)]
     strict: bool,
     /// Reports that the benchmarks wrote.
     #[arg(required = true)]
     reports: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Name {
+    #[default]
+    Engine,
+    Soak,
+}
+
+impl Name {
+    /// The files' name, the title, and what the figures are.
+    fn words(self) -> [&'static str; 3] {
+        match self {
+            Self::Engine => [
+                "engine",
+                "The engine's benchmarks",
+                "Each figure is the median of several rounds; `benches/run` measures them anew.",
+            ],
+            Self::Soak => [
+                "soak",
+                "A long run",
+                "What was sampled each second stands here as its median, and whole in soak.json; \
+                 `benches/run --full soak` measures it anew.",
+            ],
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -35,7 +64,7 @@ struct Suite {
 }
 
 fn main() -> Result<()> {
-    let Options { date, out, strict, reports } = Options::parse();
+    let Options { date, out, name, strict, reports } = Options::parse();
     let read = |path: &PathBuf| {
         let told = || format!("reading {}", path.display());
         let text = fs::read_to_string(path).with_context(told)?;
@@ -45,8 +74,10 @@ fn main() -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let suite = Suite { date, version, machine: Machine::here(), reports };
     fs::create_dir_all(&out)?;
-    fs::write(out.join("engine.json"), serde_json::to_string_pretty(&suite)? + "\n")?;
-    fs::write(out.join("engine.md"), markdown(&suite))?;
+    let [file, title, figures] = name.words();
+    let json = serde_json::to_string_pretty(&suite)? + "\n";
+    fs::write(out.join(file).with_extension("json"), json)?;
+    fs::write(out.join(file).with_extension("md"), markdown(&suite, title, figures))?;
     let checks = suite.reports.iter().flat_map(|report| &report.checks);
     let missed: Vec<_> = checks.filter(|check| !check.is_met()).collect();
     for check in &missed {
@@ -56,7 +87,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn markdown(suite: &Suite) -> String {
+fn markdown(suite: &Suite, title: &str, figures: &str) -> String {
     let Suite { date, version, machine, reports } = suite;
     let Machine { cpu, cores, rustc } = machine;
     let server = reports.first().map_or("no server", |report| &report.server);
@@ -71,8 +102,8 @@ fn markdown(suite: &Suite) -> String {
         ""
     };
     let mut text = format!(
-        "# The engine's benchmarks\n\nChasquiMQ {version}, {date}, {server}, rustc {rustc}; {cpu}, {cores} cores, \
-         {pinned}. Each figure is the median of several rounds; `benches/run` measures them anew.\n{sizes}"
+        "# {title}\n\nChasquiMQ {version}, {date}, {server}, rustc {rustc}; {cpu}, {cores} cores, \
+         {pinned}. {figures}\n{sizes}"
     );
     for report in reports {
         text.push('\n');

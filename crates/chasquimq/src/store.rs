@@ -19,6 +19,8 @@ pub(crate) mod transport;
 pub(crate) mod wire;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

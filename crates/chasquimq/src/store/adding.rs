@@ -60,7 +60,11 @@ impl Store {
             sent.extend(self.schedule_all(&later, terms).await);
         }
         let jobs = now.iter().chain(later.iter().map(|(job, _)| job));
-        self.outcome(jobs, sent).map(drop)
+        self.outcome(jobs, sent)?;
+        if !added.is_empty() {
+            self.sendings.resolve(added.iter());
+        }
+        Ok(())
     }
 
     /// Appends jobs; per job whether it is new.
@@ -108,14 +112,10 @@ impl Store {
     /// Appends jobs, until a call fails; those under way then are waited for.
     async fn append_all(&self, jobs: &[NewJob], terms: Terms) -> Vec<Sent> {
         let verbose = self.events.enabled && self.events.verbose;
-        if let ([job], 0, false) = (jobs, terms.max_queue_len, verbose)
-            && !job.unique
-        {
-            return vec![self.put(job, terms).await];
-        }
         let entries: Vec<_> = entries(jobs, terms.pack, verbose).collect();
         // Where the queue is bounded, none of a later script may get the room that an earlier lacked.
         let ahead = if terms.max_queue_len == 0 { SENT_AHEAD } else { 1 };
+        let is_plain = terms.max_queue_len == 0 && !verbose;
         let (mut under_way, mut sent) = (FuturesOrdered::new(), Vec::new());
         for chunk in entries.chunks(CHUNK) {
             if under_way.len() == ahead {
@@ -124,7 +124,13 @@ impl Store {
             if sent.last().is_some_and(|sent: &Sent| sent.new.is_err()) {
                 break;
             }
-            under_way.push_back(self.append(chunk, terms, verbose));
+            under_way.push_back(async move {
+                if is_plain && chunk.iter().all(|jobs| !jobs[0].unique) {
+                    self.put(chunk, terms).await
+                } else {
+                    self.append(chunk, terms, verbose).await
+                }
+            });
         }
         while let Some(one) = under_way.next().await {
             sent.push(one);
@@ -132,14 +138,18 @@ impl Store {
         sent
     }
 
-    /// Appends one job, nothing in the way: the usual add, and the least for the server to do.
-    async fn put(&self, job: &NewJob, terms: Terms) -> Sent {
+    /// Appends the entries of one script, nothing in the way: the usual add, and the least for the
+    /// server to do.
+    async fn put(&self, entries: &[&[NewJob]], terms: Terms) -> Sent {
         let call = self.sendings.number();
-        let (map, [bit, ms]) = self.sent(call);
-        let args = vec![bit, ms, bytes(&job.record)];
+        let (map, remember) = self.sent(call);
+        let mut args = Vec::with_capacity(2 + entries.len());
+        args.extend(remember);
+        args.extend(entries.iter().map(|jobs| value(jobs)));
         let put = scripts::PUT.with(&[&self.keys().stream, &map], args);
         let reply = self.deliver(&put, &terms.assurance).await;
-        Sent { call, jobs: 1, new: reply.map(|_| vec![true]) }
+        let jobs = entries.iter().map(|jobs| jobs.len()).sum();
+        Sent { call, jobs, new: reply.map(|_| vec![true; jobs]) }
     }
 
     /// Appends the entries of one script.
@@ -220,17 +230,25 @@ fn entries(jobs: &[NewJob], pack: usize, verbose: bool) -> impl Iterator<Item = 
     })
 }
 
+/// The id that is to be held unique, and the value.
 fn entry(jobs: &[NewJob]) -> [Arg; 2] {
+    let id = match jobs {
+        [job] if job.unique => &job.id,
+        _ => "",
+    };
+    [id.into(), value(jobs)]
+}
+
+fn value(jobs: &[NewJob]) -> Arg {
     match jobs {
-        [job] if job.unique => [job.id.as_str().into(), bytes(&job.record)],
-        [job] => ["".into(), bytes(&job.record)],
+        [job] => bytes(&job.record),
         several => {
             let mut value =
                 BytesMut::with_capacity(several.iter().map(|job| job.record.len()).sum());
             for job in several {
                 value.extend_from_slice(&job.record);
             }
-            ["".into(), bytes(&value.freeze())]
+            bytes(&value.freeze())
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Completion {
 }
 
 /// One job that is done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Completed {
     pub index: usize,
     pub id: String,
@@ -78,8 +78,6 @@ pub(crate) struct Burial {
 pub(crate) struct Release {
     pub entry: Bytes,
     pub total: usize,
-    /// Their records, one after the other.
-    pub value: Bytes,
     pub jobs: Vec<Released>,
 }
 
@@ -89,6 +87,8 @@ pub(crate) struct Released {
     pub index: usize,
     pub id: String,
     pub name: Bytes,
+    /// Its record, as it stands in the new entry.
+    pub value: Bytes,
 }
 
 impl Store {
@@ -174,10 +174,11 @@ impl Store {
         let keys = [&k.stream, &k.settled, &k.events];
         let mut args = self.preamble(group, consumer, 3 + batch.len() * 7);
         for entry in batch {
-            args.extend([bytes(&entry.entry), int(entry.total as u64), bytes(&entry.value)]);
+            args.extend([bytes(&entry.entry), int(entry.total as u64)]);
             args.push(int(entry.jobs.len() as u64));
             for job in &entry.jobs {
                 args.extend([int(job.index as u64), job.id.as_str().into(), bytes(&job.name)]);
+                args.push(bytes(&job.value));
             }
         }
         self.results(&self.run(&scripts::RELEASE, &keys, args).await?, batch.len())

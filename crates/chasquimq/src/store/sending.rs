@@ -7,7 +7,8 @@
 //!
 //! When no sending was answered in time the jobs stay in doubt. The store knows for minutes which
 //! call each of them went with: when one of these ids is added again, that call is withdrawn first,
-//! which tells whether it was carried out and sees to it that otherwise it never will be.
+//! which tells whether it was carried out and sees to it that otherwise it never will be. Once that
+//! has been told, the id is free for another job when this one has ended.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -76,6 +77,12 @@ impl Sendings {
         Number(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// The next call has this number, and those after it the following ones.
+    #[cfg(test)]
+    pub fn next_is(&self, number: u64) {
+        self.next.store(number, Ordering::Relaxed);
+    }
+
     /// Jobs of which nobody knows whether the call that they went with was carried out.
     pub fn doubt<'i>(&self, jobs: impl Iterator<Item = (&'i str, Number)>) {
         let now = Instant::now();
@@ -88,6 +95,14 @@ impl Sendings {
             doubts.oldest.push_back((id.to_owned(), now));
         }
         self.is_in_doubt.store(true, Ordering::Release);
+    }
+
+    /// These jobs are in doubt no longer: who added them again has been told that they are added.
+    pub fn resolve<'i>(&self, ids: impl Iterator<Item = &'i JobId>) {
+        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            doubts.calls.remove(id);
+        }
     }
 
     /// The calls that jobs of these ids went with, where they are in doubt.

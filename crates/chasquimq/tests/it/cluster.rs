@@ -7,6 +7,7 @@ use chasquimq_testkit::{Cluster, eventually};
 use futures::future::join_all;
 
 use crate::load::Load;
+use crate::remains::Baseline;
 use crate::support::key;
 
 /// Queues that each have another owner.
@@ -31,6 +32,7 @@ async fn a_slot_that_moves_and_an_owner_that_dies_lose_nothing() {
     let cluster = Cluster::start().await;
     let queues = queues(&cluster).await;
     let url = cluster.url();
+    let baseline = Baseline::of(&cluster.nodes()[0]).await;
     let loads = join_all(queues.iter().map(|queue| Load::connect(&url, queue))).await;
     let hot = key(&queues[0], "stream");
     let trouble = async {
@@ -55,7 +57,7 @@ async fn a_slot_that_moves_and_an_owner_that_dies_lose_nothing() {
         () = trouble => {}
     }
     for (load, key) in loads.into_iter().zip(&keys) {
-        load.ends(cluster.owner(key).await).await;
+        load.ends(cluster.owner(key).await, &baseline).await;
     }
 }
 

@@ -6,6 +6,7 @@ use chasquimq::{ConnectionTuning, ConsumerConfig, HandlerError};
 use chasquimq_testkit::{ChaosProxy, Server, eventually};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::remains::nothing_left;
 use crate::support::{Answer, Worker, config, drained, key, producer};
 
 async fn fail_once(job: chasquimq::Job<u64>) -> Answer {
@@ -45,6 +46,7 @@ async fn a_dead_letter_key_of_the_wrong_type_loses_nothing() {
     assert_eq!(producer.peek_dlq(100).await.unwrap().len(), 10);
     assert_eq!(worker.count(), 21, "nothing ran twice while its end could not be stored");
     worker.finish().await;
+    nothing_left(&server, "q").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,6 +64,7 @@ async fn a_delayed_key_of_the_wrong_type_loses_nothing() {
     drained(&server, "q").await;
     assert_eq!(worker.count(), 22);
     worker.finish().await;
+    nothing_left(&server, "q").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +80,9 @@ async fn out_of_memory_settles_what_runs_and_recovers() {
     drained(&server, "q").await;
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     works(&server, "q", &worker, 99).await;
+    drained(&server, "q").await;
     worker.finish().await;
+    nothing_left(&server, "q").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,6 +97,7 @@ async fn lost_scripts_are_loaded_again() {
     drained(&server, "q").await;
     assert_eq!(worker.count(), 10);
     worker.finish().await;
+    nothing_left(&server, "q").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,6 +109,7 @@ async fn flushall_takes_the_jobs_but_not_the_worker() {
     works(&server, "q", &worker, 2).await;
     drained(&server, "q").await;
     worker.finish().await;
+    nothing_left(&server, "q").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,6 +130,7 @@ async fn a_killed_server_with_aof_comes_back_with_every_job() {
     .await;
     drained(&server, "q").await;
     worker.finish().await;
+    nothing_left(&server, "q").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,6 +155,7 @@ async fn connections_killed_again_and_again_lose_nothing_and_double_nothing() {
     drained(&server, "q").await;
     let report = worker.finish().await;
     assert_eq!((report.finished, report.abandoned), (2000, 0));
+    nothing_left(&server, "q").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,6 +177,7 @@ async fn endings_wait_through_an_outage_shorter_than_the_lease_and_nothing_runs_
     drained(&server, "q").await;
     assert_eq!(worker.count(), 50);
     assert_eq!(worker.finish().await.finished, 50);
+    nothing_left(&server, "q").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,4 +293,5 @@ async fn endings_that_cannot_be_stored_cost_no_cpu_while_they_wait() {
     proxy.stall(false);
     drained(&server, "q").await;
     assert_eq!(worker.finish().await.abandoned, 0);
+    nothing_left(&server, "q").await;
 }

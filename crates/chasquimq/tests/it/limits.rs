@@ -6,6 +6,7 @@ use chasquimq::{ConnectionTuning, ErrorKind, Producer, ProducerConfig};
 use chasquimq_testkit::{Server, eventually};
 use tokio_util::sync::CancellationToken;
 
+use crate::remains::nothing_left;
 use crate::support::{Worker, config, drained, key, producer};
 
 /// A worker with a long lease that holds its jobs until it is told, and what tells it.
@@ -34,6 +35,7 @@ async fn endings_wait(server: &Server, worker: Worker, told: CancellationToken, 
     drained(server, "q").await;
     assert_eq!(worker.count(), 30, "nothing ran again");
     assert_eq!(worker.finish().await.finished, 30);
+    nothing_left(server, "q").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,4 +107,5 @@ async fn a_server_that_loads_its_data_for_seconds_gets_its_worker_back() {
     .await;
     drained(&server, "q").await;
     worker.finish().await;
+    nothing_left(&server, "q").await;
 }

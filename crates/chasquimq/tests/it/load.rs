@@ -6,7 +6,8 @@ use std::time::Duration;
 use chasquimq::{Durability, Producer, ProducerConfig};
 use chasquimq_testkit::{Server, eventually};
 
-use crate::support::{Answer, Worker, config};
+use crate::remains::Baseline;
+use crate::support::{Answer, Worker, config, drained};
 
 /// A queue with a producer that adds one job after another, and a worker.
 pub struct Load {
@@ -47,15 +48,18 @@ impl Load {
         .await;
     }
 
-    /// Waits until nothing is left of the queue, and checks that all that was accepted has run.
-    pub async fn ends(self, primary: &Server) {
-        crate::support::drained(primary, &self.queue).await;
+    /// Waits until the queue is empty, and checks that all that was accepted has run and nothing of the
+    /// queue is left.
+    pub async fn ends(self, primary: &Server, baseline: &Baseline) {
+        drained(primary, &self.queue).await;
         let ran = self.worker.payloads();
         let accepted = self.accepted.into_inner().unwrap();
         let lost: Vec<_> = accepted.iter().filter(|job| ran.binary_search(job).is_err()).collect();
         assert!(accepted.len() > 20, "{} jobs were accepted", accepted.len());
         assert!(lost.is_empty(), "of {} accepted jobs are lost: {lost:?}", accepted.len());
         self.worker.finish().await;
+        self.producer.shutdown().await;
+        baseline.regained(primary, &self.queue).await;
     }
 }
 

@@ -3,6 +3,7 @@
 use chasquimq_testkit::{Sentinels, Server};
 
 use crate::load::Load;
+use crate::remains::Baseline;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_is_killed_loses_nothing() {
@@ -16,6 +17,7 @@ async fn a_primary_that_falls_silent_loses_nothing() {
 
 async fn survives(trouble: impl Fn(&Server)) {
     let sentinels = Sentinels::start().await;
+    let baseline = Baseline::of(sentinels.primary().await).await;
     let load = Load::connect(&sentinels.url(), "q").await;
     let story = async {
         load.goes_on().await;
@@ -28,5 +30,5 @@ async fn survives(trouble: impl Fn(&Server)) {
         () = load.run() => unreachable!("it adds for ever"),
         () = story => {}
     }
-    load.ends(sentinels.primary().await).await;
+    load.ends(sentinels.primary().await, &baseline).await;
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::join;
 
 use super::{Settlement, micros};
@@ -31,14 +31,15 @@ struct Rows<M> {
     moves: Vec<M>,
     /// With the row of its move.
     settlements: Vec<(usize, Settlement)>,
-    /// Where the jobs of an entry of several are gathered, and the last such row.
-    by_entry: HashMap<Bytes, usize>,
+    /// Where the jobs of an entry of several are gathered, by its lease: the same entry under two
+    /// leases, one of them lost, is two. And the last such row.
+    by_lease: HashMap<usize, usize>,
     last: Option<(Arc<Entry>, usize)>,
 }
 
 impl<M> Default for Rows<M> {
     fn default() -> Self {
-        Self { moves: vec![], settlements: vec![], by_entry: HashMap::new(), last: None }
+        Self { moves: vec![], settlements: vec![], by_lease: HashMap::new(), last: None }
     }
 }
 
@@ -86,13 +87,13 @@ impl Batch {
                 self.completions.settlements.push((row, settlement));
             }
             Transition::Release => {
-                let (value, job) = released(parts);
+                let job = released(parts);
                 let row = match self.releases.row_of(&parts.entry) {
                     Some(row) => {
-                        self.releases.moves[row].append(&value, job);
+                        self.releases.moves[row].jobs.push(job);
                         row
                     }
-                    None => self.releases.open(&parts.entry, release(&parts.entry, value, job)),
+                    None => self.releases.open(&parts.entry, release(&parts.entry, job)),
                 };
                 self.releases.settlements.push((row, settlement));
             }
@@ -123,7 +124,7 @@ impl<M> Rows<M> {
         {
             return Some(*row);
         }
-        let row = *self.by_entry.get(&entry.id)?;
+        let row = *self.by_lease.get(&address(entry))?;
         self.last = Some((Arc::clone(entry), row));
         Some(row)
     }
@@ -131,7 +132,7 @@ impl<M> Rows<M> {
     fn open(&mut self, entry: &Arc<Entry>, item: M) -> usize {
         let row = self.moves.len();
         if entry.total > 1 {
-            self.by_entry.insert(entry.id.clone(), row);
+            self.by_lease.insert(address(entry), row);
             self.last = Some((Arc::clone(entry), row));
         }
         self.moves.push(item);
@@ -151,6 +152,11 @@ impl<M> Rows<M> {
         };
         all.extend(self.settlements.into_iter().map(answered));
     }
+}
+
+/// What tells a lease from any other while it is held.
+fn address(lease: &Arc<Entry>) -> usize {
+    Arc::as_ptr(lease).addr()
 }
 
 /// Completes: those with nothing in the way by the short script, the others by the general one.
@@ -208,27 +214,18 @@ fn completed(shared: &Shared, parts: &Parts, settlement: &Settlement) -> Complet
     }
 }
 
-fn release(entry: &Entry, value: Bytes, job: Released) -> Release {
-    Release { entry: entry.id.clone(), total: entry.total, value, jobs: vec![job] }
+fn release(entry: &Entry, job: Released) -> Release {
+    Release { entry: entry.id.clone(), total: entry.total, jobs: vec![job] }
 }
 
-fn released(parts: &Parts) -> (Bytes, Released) {
+fn released(parts: &Parts) -> Released {
     let (id, name, _) = identity(parts);
     let mut value = counted(parts, parts.standing().attempt);
     if let Some(due_ms) = parts.due_ms {
         // It was due then, and has not run.
         value = with_due(&value, due_ms);
     }
-    (value, Released { index: parts.index, id, name })
-}
-
-impl Release {
-    fn append(&mut self, value: &[u8], job: Released) {
-        let mut all = BytesMut::from(&self.value[..]);
-        all.extend_from_slice(value);
-        self.value = all.freeze();
-        self.jobs.push(job);
-    }
+    Released { index: parts.index, id, name, value }
 }
 
 fn retry(parts: &Parts, settlement: &Settlement, backoff_ms: u64) -> Retry {
@@ -284,4 +281,29 @@ fn identity(parts: &Parts) -> (String, Bytes, bool) {
 fn counted(parts: &Parts, attempt: u32) -> Bytes {
     let Content::Job { raw, .. } = &parts.content else { return Bytes::new() };
     with_counts(raw, attempt, parts.lost).map_or_else(|_| raw.clone(), Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::consumer::held::{Hold, Limits};
+
+    #[test]
+    fn jobs_of_one_entry_under_two_leases_are_not_taken_for_the_whole_entry() {
+        let lease = Duration::from_secs(30);
+        let (concurrency, prefetch) = (10, Some(0));
+        let hold =
+            Hold::new(Limits { concurrency, prefetch, most_ahead: 0, most_unsettled: 10, lease });
+        let id = Bytes::from_static(b"1-1");
+        let lost = hold.lease(&id, 2, 2, 0).unwrap();
+        assert!(hold.lost(&lost));
+        let again = hold.lease(&id, 2, 2, 0).unwrap();
+        let mut rows = Rows::default();
+        assert_eq!(rows.open(&again, "first job"), 0);
+        assert_eq!(rows.row_of(&lost), None);
+        assert_eq!(rows.open(&lost, "first job, run before"), 1);
+        assert_eq!((rows.row_of(&again), rows.row_of(&lost)), (Some(0), Some(1)));
+    }
 }

@@ -35,9 +35,11 @@ local function write()
   end
   local fault = failure(redis.pcall('HSET', KEYS[5], unpack(records)))
   if fault then return fault end
-  fault = failure(redis.pcall('ZADD', KEYS[4], unpack(times)))
+  local added = redis.pcall('ZADD', KEYS[4], unpack(times))
+  fault = failure(added)
   if fault then redis.call('HDEL', KEYS[5], unpack(ids)) end
-  if not fault then redis.pcall('INCRBY', KEYS[6], #ids) end
+  -- A job that is told of under two leases is delayed once.
+  if not fault then redis.pcall('INCRBY', KEYS[6], added) end
   return fault
 end
 
@@ -71,7 +73,7 @@ end
 local function spread()
   local members = redis.pcall('ZCARD', KEYS[4])
   if type(members) ~= 'number' or members < 64 or members > 600 then return end
-  local long = string.rep(' ', 65)
+  local long = string.rep(' ', 300) -- no job's id is as long
   redis.pcall('HSET', KEYS[5], long, long)
   redis.pcall('HDEL', KEYS[5], long)
   redis.pcall('ZADD', KEYS[4], now, long)

@@ -161,13 +161,18 @@ async fn release_of_several_jobs_makes_one_entry_of_them() {
 }
 
 #[tokio::test]
-async fn release_changes_nothing_when_one_of_the_jobs_was_settled_before() {
+async fn release_puts_back_those_of_an_entry_that_are_not_settled() {
     let queue = Queue::new().await;
-    let entry = queue.deliver(&["three"]).await.remove(0);
-    queue.complete(&[done(&entry, TOTAL, &[2])]).await;
-    let before = queue.dump().await;
-    assert_eq!(verdicts(&queue.release(&[unrun(&entry, TOTAL, &[0, 2])]).await), "n");
-    assert_eq!(queue.dump().await, before);
+    let ids = queue.deliver(&["three"]).await;
+    assert_eq!(verdicts(&queue.release(&[unrun(&ids[0], TOTAL, &[1])]).await), "y");
+    // Sent once more because the reply was lost, with another that was ready by then.
+    assert_eq!(verdicts(&queue.release(&[unrun(&ids[0], TOTAL, &[1, 2])]).await), "y");
+    let after = queue.dump().await;
+    assert_eq!(after.values(), ["three", "back-1", "back-2"]);
+    assert_eq!(after.settled[&text(&ids[0])], "011");
+    assert_eq!(after.events, ["e=released id=job-1 n=send", "e=released id=job-2 n=send"]);
+    assert_eq!(verdicts(&queue.release(&[unrun(&ids[0], TOTAL, &[2, 1])]).await), "n");
+    assert_eq!(queue.dump().await, after);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::support::{GROUP, ME, OTHER, Queue, done, failed, hopeless, text, unrun, verdicts};
+use super::support::{GROUP, ME, OTHER, Queue, done, failed, hopeless, job, text, unrun, verdicts};
 use crate::config::EventsConfig;
 use crate::store::{Burial, Completion, Due};
 
@@ -91,7 +91,7 @@ async fn retry_wakes_the_promoter_for_an_earlier_job_only() {
     let mut wakes = queue.store.wakes().await.unwrap();
     let ids = queue.deliver(&["a", "b", "c"]).await;
     let hour = Due::In(3_600_000);
-    queue.store.schedule(&[(super::support::job("later", false), hour)], 0).await.unwrap();
+    queue.store.schedule(&[(job("later", false), hour)], 0).await.unwrap();
     wakes.next().await;
     let retry = |n: usize, backoff_ms| {
         let id = format!("job-{n}");
@@ -177,6 +177,27 @@ async fn release_appends_the_record_as_it_is_given() {
     assert_eq!(after.events, ["e=released id=job-0 n=send"]);
     assert_eq!(verdicts(&queue.release(&[unrun(&ids[0], 1, &[0])]).await), "n");
     assert_eq!(queue.dump().await, after);
+}
+
+#[tokio::test]
+async fn retry_counts_a_job_once_that_failed_under_two_leases() {
+    let queue = Queue::new().await;
+    let ids = queue.deliver(&["a"]).await;
+    queue.retry(&[failed(&ids[0], 1, 0), failed(&ids[0], 1, 0)]).await;
+    let after = queue.dump().await;
+    assert_eq!((after.delayed.len(), after.retrying), (1, 1));
+}
+
+#[tokio::test]
+async fn retry_leaves_delayed_jobs_alone_whatever_their_ids() {
+    let queue = Queue::new().await;
+    let blank = |n: usize| (job(&" ".repeat(n), true), Due::In(60_000));
+    let jobs: Vec<_> = (1..=256).map(blank).collect();
+    queue.store.schedule(&jobs, 0).await.unwrap();
+    let ids = queue.deliver(&["a"]).await;
+    queue.retry(&[failed(&ids[0], 1, 0)]).await;
+    let after = queue.dump().await;
+    assert_eq!((after.delayed.len(), after.jobs.len()), (257, 257));
 }
 
 #[tokio::test]

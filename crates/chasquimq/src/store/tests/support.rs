@@ -324,10 +324,14 @@ pub fn hopeless(entry: &Bytes, total: usize, index: usize) -> Burial {
 
 /// These jobs of an entry go back.
 pub fn unrun(entry: &Bytes, total: usize, indexes: &[usize]) -> Release {
-    let job = |&index: &usize| Released { index, id: format!("job-{index}"), name: "send".into() };
-    let value = indexes.iter().map(|index| format!("back-{index}")).collect::<Vec<_>>().concat();
+    let job = |&index: &usize| Released {
+        index,
+        id: format!("job-{index}"),
+        name: "send".into(),
+        value: format!("back-{index}").into(),
+    };
     let jobs = indexes.iter().map(job).collect();
-    Release { entry: entry.clone(), total, value: value.into(), jobs }
+    Release { entry: entry.clone(), total, jobs }
 }
 
 /// `y` stored, `n` not stored, `f` failed; one character an item.
