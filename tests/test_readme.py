@@ -36,7 +36,7 @@ def test_the_python_examples_run(own_server: Server) -> None:
 
 def test_every_figure_comes_from_the_results() -> None:
     results = (README.parent / "benches" / "results" / "engine.md").read_text()
-    table = README.read_text().partition("## Figures")[2].partition("## Servers")[0]
+    table = README.read_text().partition("## Figures")[2].partition("\n## ")[0]
     figures = re.findall(r"\d[\d,]*\.\d+|\d+,\d{3}(?! \|)", table.partition("|---|")[2])
     assert len(figures) > 10
     assert [figure for figure in figures if f" {figure} " not in results] == []
@@ -54,6 +54,34 @@ def test_every_row_about_faults_comes_from_the_results() -> None:
     ] == []
 
 
+def test_every_figure_about_other_queues_comes_from_the_results() -> None:
+    results = (README.parent / "benches" / "results" / "compare.md").read_text()
+    section = README.read_text().partition("## Beside other queues")[2].partition("## ")[0]
+    head, _, *rows = [_cells(line) for line in section.splitlines() if line.startswith("|")]
+    columns = [_column(results, *COMPARED[name]) for name in head[1:]]
+    assert len(rows) > 10
+    assert [
+        (row, column.get(row[0], ""))
+        for row in rows
+        for cell, column in zip(row[1:], columns, strict=True)
+        if cell != column.get(row[0], "")
+    ] == []
+
+
+def _column(results: str, subject: str, unit: str) -> dict[str, str]:
+    section = results.partition(f"\n## {subject}\n")[2].partition("\n## ")[0]
+    head, _, *rows = [_cells(line) for line in section.splitlines() if line.startswith("|")]
+    return {row[0]: row[head.index(unit)] for row in rows}
+
+
+COMPARED = {
+    "one add after another": ("add", "jobs/s"),
+    "50 adds at a time": ("add concurrent", "jobs/s"),
+    "1,000 a call": ("bulk 1000", "jobs/s"),
+    "drained": ("drain", "jobs/s"),
+    "add to start, ms": ("latency", "ms p99"),
+    "late, ms": ("delayed", "late ms p99"),
+}
 QUOTED = [
     "queue",
     "server",
