@@ -51,7 +51,7 @@ async def test_the_name_of_a_worker_that_died_is_forgotten_as_soon_as_is_said(
 
     redis_server.command("XGROUP", "CREATE", stream, "default", "0", "MKSTREAM")
     redis_server.command("XGROUP", "CREATECONSUMER", stream, "default", "dead")
-    quick: dict[str, Any] = {"claim_min_idle_ms": 250, "consumer_max_idle_secs": 1}
+    quick: dict[str, Any] = {"claim_min_idle_ms": 500, "consumer_max_idle_secs": 1}
     async with working(redis_server, queue_name, handler, **quick):
         await eventually(lambda: dead_ones() == 0, "it is forgotten")
 
