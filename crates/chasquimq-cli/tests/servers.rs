@@ -207,6 +207,7 @@ async fn doctor_that_cannot_connect_is_code_2_and_shows_no_password() {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 async fn a_server_is_looked_at_over_tls_by_who_trusts_it() {
     let kind = ServerKind::chosen().unwrap();
     if !kind.has_tls() {
