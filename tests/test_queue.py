@@ -321,8 +321,6 @@ async def test_features_to_come_are_refused_by_name() -> None:
         await queue.add("n", 1, repeat={"every": 5})
     with pytest.raises(NotSupportedError, match="missed_fires"):
         await queue.add_bulk([{"name": "n", "data": 1, "missed_fires": "skip"}])
-    with pytest.raises(RuntimeError, match="credential_provider"):
-        Queue("q", credential_provider=print)
     with pytest.raises(ConfigError, match="mean the same"):
         Queue("q", max_queue_len=1, max_stream_len=1)
 

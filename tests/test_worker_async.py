@@ -13,7 +13,7 @@ import pytest
 from chasquimq import Job, NotSupportedError, Queue, UnrecoverableError, Worker, _coroutines
 from chasquimq.errors import ConfigError
 from support.server import Server
-from working import Heartbeat, collect, eventually, eventually_async, stream_len, working
+from working import Heartbeat, collect, eventually, eventually_async, key, stream_len, working
 
 FAST: dict[str, Any] = {"backoff": {"kind": "fixed", "delay_ms": 1, "jitter_ms": 0}}
 
@@ -36,6 +36,24 @@ async def test_a_handler_longer_than_the_lease_runs_once(
             await eventually_async(lambda: _empty(redis_server, queue_name), "the end")
             assert await queue.peek_dlq() == []
     assert len(starts) == 1
+
+
+async def test_the_name_of_a_worker_that_died_is_forgotten_as_soon_as_is_said(
+    redis_server: Server, queue_name: str
+) -> None:
+    stream = key(queue_name, "stream")
+
+    def dead_ones() -> int:
+        consumers = redis_server.command("XINFO", "CONSUMERS", stream, "default")
+        return sum(b"dead" in consumer for consumer in consumers)
+
+    async def handler(_: Job) -> None: ...
+
+    redis_server.command("XGROUP", "CREATE", stream, "default", "0", "MKSTREAM")
+    redis_server.command("XGROUP", "CREATECONSUMER", stream, "default", "dead")
+    quick: dict[str, Any] = {"claim_min_idle_ms": 500, "consumer_max_idle_secs": 1}
+    async with working(redis_server, queue_name, handler, **quick):
+        await eventually(lambda: dead_ones() == 0, "it is forgotten")
 
 
 async def _empty(server: Server, queue: str) -> bool:

@@ -24,17 +24,32 @@ def is_async(handler: object) -> bool:
 
     Raises ``TypeError`` for what cannot be a handler.
     """
-    function: Any = handler
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = _without_partial(handler)
     if not callable(function) or inspect.isclass(function):
         raise TypeError(_no_handler(handler, "an async def or def function, or an object like one"))
-    if not (inspect.isroutine(function) or inspect.iscoroutinefunction(function)):
-        function = type(function).__call__
+    function = _code(function)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(_no_handler(handler, "a function without yield"))
     _check_signature(handler)
     return inspect.iscoroutinefunction(function)
+
+
+def awaits(function: object) -> bool:
+    """Tell whether calling it gives a coroutine."""
+    return inspect.iscoroutinefunction(_code(_without_partial(function)))
+
+
+def _without_partial(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _code(function: Any) -> Any:
+    """Return the function that a call of it runs."""
+    if inspect.isroutine(function) or inspect.iscoroutinefunction(function):
+        return function
+    return type(function).__call__
 
 
 def _check_signature(handler: Any) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from . import _credentials
 from ._native import Mailbox, set_log_level
 
 logger = logging.getLogger("chasquimq.engine")
@@ -96,7 +97,7 @@ class Hub:
         return reply
 
     def _drain(self) -> None:
-        replies, notices, lines = self._mailbox.drain()
+        replies, notices, questions, lines = self._mailbox.drain()
         for level, target, text in lines:
             logger.log(level, "%s", text, extra={"target": target})
         for ticket, value, error in replies:
@@ -105,6 +106,8 @@ class Hub:
             receiver = self._receivers.get(ticket)
             if receiver is not None:
                 receiver(ended)
+        for number in questions:
+            _credentials.answer(number)
 
 
 def _resolve(reply: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

@@ -11,6 +11,7 @@ from ._types import ConsumerOptions, FollowOptions, JobOptions, ProducerOptions,
 __all__ = [
     "Added",
     "Consumer",
+    "Credentials",
     "Job",
     "Mailbox",
     "Producer",
@@ -79,6 +80,16 @@ class Consumer:
         """The last fault of reading, until a read works again."""
 
 @final
+class Credentials:
+    """The questions about one queue's, worker's or subscriber's login."""
+
+    def __new__(cls, number: int) -> Credentials: ...
+    def answer(self, user: str | None, password: str) -> None:
+        """Answers all questions that wait. From any thread."""
+    def refuse(self, why: str) -> None:
+        """Tells all who wait why there is no answer. From any thread."""
+
+@final
 class Job:
     """A job, as its handler receives it and as ``Queue.add`` returns it.
 
@@ -140,11 +151,13 @@ class Mailbox:
     ) -> tuple[
         list[tuple[int, Reply, BaseException | None]],
         list[tuple[int, bool]],
+        list[int],
         list[tuple[int, str, str]],
     ]:
-        """Fetches everything: replies, notices, log lines (level, target, text).
+        """Fetches everything: replies, notices, credentials, log lines (level, target, text).
 
-        A notice is a worker's ticket and whether it has ended.
+        Credentials that are asked for are told by their numbers. A notice is a worker's ticket and
+        whether it has ended.
         """
 
 @final

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, TypedDict, Union
 
 if TYPE_CHECKING:
-    from ._native import Added
+    from ._native import Added, Credentials
     from .backoff import BackoffSpec
     from .queue import DeadJob
 
@@ -30,6 +30,7 @@ class ProducerOptions(TypedDict):
     durability: str | None
     replicas: int | None
     durability_timeout_ms: int | None
+    credentials: "Credentials | None"
 
 
 class ConsumerOptions(TypedDict):
@@ -53,6 +54,8 @@ class ConsumerOptions(TypedDict):
     metrics_addr: str | None
     batch: int | None
     batch_wait_ms: int
+    consumer_max_idle_secs: int | None
+    credentials: "Credentials | None"
 
 
 class FollowOptions(TypedDict):
@@ -62,3 +65,4 @@ class FollowOptions(TypedDict):
     last_event_id: str
     block_ms: int | None
     count: int
+    credentials: "Credentials | None"

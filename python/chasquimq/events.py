@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from ._address import locate
+from ._credentials import Credentials, asked, native
 from ._hub import hub
 from ._native import Tail
 from ._options import naturals
@@ -86,8 +87,9 @@ class QueueEvents:
     it to a new object. When the stream, which is bounded, has been cut past that place, the next
     event is one of the name ``gap``, and a warning is logged.
 
-    ``redis_url`` and ``tls`` are those of ``Queue``. ``count`` is how many entries one read asks
-    for, ``block_ms`` how long it waits for them on the server; neither changes what comes.
+    ``redis_url``, ``tls`` and ``credentials`` are those of ``Queue``. ``count`` is how many entries
+    one read asks for, ``block_ms`` how long it waits for them on the server; neither changes what
+    comes.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class QueueEvents:
         last_event_id: str = "$",
         block_ms: int = 5000,
         count: int = 100,
+        credentials: Credentials | None = None,
     ) -> None:
         naturals(block_ms=block_ms, count=count)
         if count == 0:
@@ -108,6 +111,7 @@ class QueueEvents:
         self._block_ms = block_ms or None
         self._count = count
         self._last_event_id = _checked(last_event_id)
+        self._credentials = asked(credentials)
         self._tail = self._new_tail()
         self._opened = False
         self._closed = False
@@ -213,6 +217,7 @@ class QueueEvents:
                 "last_event_id": self._last_event_id,
                 "block_ms": self._block_ms,
                 "count": self._count,
+                "credentials": native(self._credentials),
             },
         )
 

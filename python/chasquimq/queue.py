@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 from ._adding import Adding, payload_of
 from ._address import locate
 from ._codec import decode
+from ._credentials import Credentials, asked, native
 from ._hub import hub
 from ._native import Job, Producer
 from ._options import Durability, as_durability, either, naturals, refuse, when
@@ -63,6 +64,19 @@ class Queue:
     primary: ``"replica"``, so that a failover does not lose it, is ``replicas`` (default 1),
     ``"aof"`` the append-only file on disk (Redis and Valkey from 7.2 on). Where they do not have it
     within ``durability_timeout_ms`` (default 1,000), ``OutcomeUnknown`` is raised.
+
+    ``credentials`` is a function that returns ``(user, password)``, for passwords and tokens that
+    change (IAM, Entra); a user of ``None`` is the server's default user. It takes the place of
+    those in the URL and is asked at each connection and reconnect: an ``async def`` in the event
+    loop that used the queue last, a ``def`` in a thread of its own. When it raises, or takes longer
+    than 8 s, connecting fails with ``AuthError``; a broken connection is dialled again, and it is
+    asked again. It must keep the password out of its errors. ``credential_provider`` is the older
+    name; a parameter that the function needs is ``None``::
+
+        async def credentials():
+            return "app", await token_of_the_next_15_minutes()
+
+        queue = Queue("emails", redis_url="rediss://cache.example:6379", credentials=credentials)
     """
 
     def __init__(
@@ -79,9 +93,9 @@ class Queue:
         durability: Durability = "none",
         replicas: int | None = None,
         durability_timeout_ms: int | None = None,
-        credential_provider: object = None,
+        credentials: Credentials | None = None,
+        credential_provider: Credentials | None = None,
     ) -> None:
-        refuse(credential_provider=credential_provider)
         naturals(
             max_queue_len=max_queue_len,
             max_stream_len=max_stream_len,
@@ -92,6 +106,7 @@ class Queue:
         )
         self._name = name
         self._closed = False
+        self._credentials = asked(credentials, credential_provider)
         self._producer = Producer(
             locate(redis_url, tls),
             {
@@ -103,6 +118,7 @@ class Queue:
                 "durability": as_durability(durability),
                 "replicas": replicas,
                 "durability_timeout_ms": durability_timeout_ms,
+                "credentials": native(self._credentials),
             },
         )
         self._adding = Adding(self._producer)

@@ -4,6 +4,7 @@ import asyncio
 from types import TracebackType
 
 from ._address import locate
+from ._credentials import Credentials, asked, native
 from ._handlers import BatchHandler, Handler, is_async
 from ._native import Consumer
 from ._options import naturals, refuse, socket_address
@@ -27,27 +28,29 @@ class Worker:
     raises is run again, up to ``max_attempts`` runs in all (default 25), or not at all after
     ``UnrecoverableError``. Consecutive jobs may share an asyncio task, but not context variables.
 
-    =================== ========================================================== =========
-    parameter           meaning                                                    default
-    =================== ========================================================== =========
-    redis_url, tls      the server, found as by ``Queue``
-    group               the consumer group; a queue has one                        "default"
-    consumer_id         this worker's name in the group                            random
-    read_block_ms       how long one read waits for work                           5000
-    read_count          entries asked for in one read                              256
-    claim_min_idle_ms   the lease: how long a dead worker keeps its jobs           30,000
-    max_payload_bytes   larger data are not accepted                               1 MiB
-    dlq_max_stream_len  dead jobs kept                                             all
-    events_enabled      publish to the events stream                               True
-    events_verbose      publish ``active`` and ``promoted`` too                    False
-    delayed_enabled     may promote delayed jobs                                   True
-    prefetch            jobs held ready for the next free slot                     20 ms' work
-    max_lost            deliveries whose worker died, before a job is given up     3
-    job_timeout         seconds that one run may take; then it counts as failed    no limit
-    metrics_addr        where this process shows its metrics                       nowhere
-    batch               jobs in one call of the handler, at most                   no batches
-    batch_wait          seconds that the first job of a batch waits for more       0.05
-    =================== ========================================================== =========
+    ====================== ========================================================== =========
+    parameter              meaning                                                    default
+    ====================== ========================================================== =========
+    redis_url, tls         the server, found as by ``Queue``
+    credentials            a function for user and password, as of ``Queue``          the URL's
+    group                  the consumer group; a queue has one                        "default"
+    consumer_id            this worker's name in the group                            random
+    read_block_ms          how long one read waits for work                           5000
+    read_count             entries asked for in one read                              256
+    claim_min_idle_ms      the lease: how long a dead worker keeps its jobs           30,000
+    max_payload_bytes      larger data are not accepted                               1 MiB
+    dlq_max_stream_len     dead jobs kept                                             all
+    events_enabled         publish to the events stream                               True
+    events_verbose         publish ``active`` and ``promoted`` too                    False
+    delayed_enabled        may promote delayed jobs                                   True
+    prefetch               jobs held ready for the next free slot                     20 ms' work
+    max_lost               deliveries whose worker died, before a job is given up     3
+    job_timeout            seconds that one run may take; then it counts as failed    no limit
+    metrics_addr           where this process shows its metrics                       nowhere
+    batch                  jobs in one call of the handler, at most                   no batches
+    batch_wait             seconds that the first job of a batch waits for more       0.05
+    consumer_max_idle_secs silence after which an idle worker is forgotten; 0: never  3600
+    ====================== ========================================================== =========
 
     A coroutine is cancelled at ``job_timeout``. A thread cannot be: its job counts as failed, the
     late end does not count, and another thread takes its place.
@@ -96,14 +99,15 @@ class Worker:
         scheduler_tick_ms: int | None = None,
         store_results: bool = False,
         result_ttl_ms: int | None = None,
-        credential_provider: object = None,
+        consumer_max_idle_secs: int | None = None,
+        credentials: Credentials | None = None,
+        credential_provider: Credentials | None = None,
     ) -> None:
         refuse(
             run_scheduler=run_scheduler,
             scheduler_tick_ms=scheduler_tick_ms,
             store_results=store_results,
             result_ttl_ms=result_ttl_ms,
-            credential_provider=credential_provider,
         )
         naturals(
             concurrency=concurrency,
@@ -116,6 +120,7 @@ class Worker:
             prefetch=prefetch,
             max_lost=max_lost,
             batch=batch,
+            consumer_max_idle_secs=consumer_max_idle_secs,
         )
         socket_address("metrics_addr", metrics_addr)
         if job_timeout is not None and not 0 < job_timeout < float("inf"):
@@ -132,6 +137,7 @@ class Worker:
         self._in_batches = batch is not None
         self._concurrency = concurrency
         self._job_timeout = job_timeout
+        self._credentials = asked(credentials, credential_provider)
         self._consumer = Consumer(
             locate(redis_url, tls),
             {
@@ -153,6 +159,8 @@ class Worker:
                 "metrics_addr": metrics_addr,
                 "batch": batch,
                 "batch_wait_ms": round(batch_wait * 1000),
+                "consumer_max_idle_secs": consumer_max_idle_secs,
+                "credentials": native(self._credentials),
             },
         )
         self._session: Session | None = None

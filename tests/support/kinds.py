@@ -21,6 +21,10 @@ class ServerKind:
     name: str
     path: Path
 
+    def has_tls(self) -> bool:
+        """Whether it is built with TLS; of the servers that tests/servers/fetch gets."""
+        return self.name not in ("redis-6.2", "redis-8.2", "valkey-8.1")
+
     def version(self) -> str:
         """What the binary says, such as ``7.0.15``."""
         text = subprocess.check_output([str(self.path), "--version"], text=True, timeout=10)

@@ -32,7 +32,8 @@ class Server:
     """A server on 127.0.0.1 with a folder of its own, running from the start.
 
     ``aof`` keeps its data on disk, each write before its reply, so that ``restart`` loses nothing;
-    ``config`` holds lines of its configuration file. It ends with this process, however that ends.
+    ``config`` holds lines of its configuration file; with a certificate among them its port is one of
+    TLS. It ends with this process, however that ends.
     """
 
     def __init__(
@@ -197,6 +198,8 @@ class Server:
             "save": "",
             "appendfsync": "always",
         }
+        if "tls-cert-file" in self._config:
+            fixed.update({"port": "0", "tls-port": str(self.port)})
         lines = {**fixed, **self._config}.items()
         user = f"user {rules}\n" if (rules := _rules()) else ""
         return "".join(f"{name} {value or EMPTY}\n" for name, value in lines) + user

@@ -5,7 +5,9 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use chasquimq::{Error, ErrorKind, Producer, ProducerConfig};
-use chasquimq_testkit::{Reply, Server, eventually, shared_server, unique_queue};
+use chasquimq_testkit::{
+    Authority, Reply, Server, ServerKind, eventually, shared_server, unique_queue,
+};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -202,4 +204,31 @@ async fn doctor_that_cannot_connect_is_code_2_and_shows_no_password() {
     let url = server.url().replace("://", "://u:hush@");
     let (code, out, _) = run(&["doctor", "--url", &url]).await;
     assert!(code == 0 && out.contains(" as user u\n") && !out.contains("hush"), "{out}");
+}
+
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
+async fn a_server_is_looked_at_over_tls_by_who_trusts_it() {
+    let kind = ServerKind::chosen().unwrap();
+    if !kind.has_tls() {
+        eprintln!("skipped: {} is built without TLS", kind.name());
+        return;
+    }
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let identity = authority.issue("server", &["localhost", "127.0.0.1"]);
+    let (server, queue) =
+        (Server::builder().tls(&identity, None).start().await, unique_queue("tls"));
+    let with_ca = |ca: &Authority| {
+        let plain = server.url();
+        let (_, place) = plain.split_once("://").unwrap();
+        format!("rediss://{place}?ca={}", ca.file().display())
+    };
+    let url = with_ca(&authority);
+    add(&url, &queue).await.unwrap();
+    let (code, out, err) = run(&["inspect", &queue, "--url", &url]).await;
+    assert!(code == 0 && out.starts_with("ready             1\n"), "{out}{err}");
+    assert_eq!(doctor(&url, &[]).await.0, 0);
+    let (code, told) = doctor(&with_ca(&stranger), &[]).await;
+    assert_eq!(code, 2, "{told}");
+    assert!(told.to_string().contains("certificate is refused: UnknownIssuer"), "{told}");
 }

@@ -12,6 +12,7 @@ use pyo3::types::{PyList, PyString};
 use tokio_util::sync::CancellationToken;
 
 use crate::address::{Address, Server};
+use crate::credentials::Credentials;
 use crate::desk::{Desk, Lot};
 use crate::errors::Failure;
 use crate::job::Job;
@@ -27,6 +28,7 @@ const LAST_GRACE: Duration = Duration::from_secs(2);
 pub struct Consumer {
     owner: Owner,
     link: Arc<Link>,
+    credentials: Option<Credentials>,
 }
 
 struct Link {
@@ -51,6 +53,7 @@ struct Opened {
 impl Consumer {
     #[new]
     fn new(address: Address, options: ConsumerOptions) -> PyResult<Self> {
+        let credentials = options.credentials.clone();
         let link = Link {
             address,
             metrics_addr: options.metrics_addr.clone(),
@@ -59,7 +62,7 @@ impl Consumer {
             opened: OnceLock::new(),
             stopped: CancellationToken::new(),
         };
-        Ok(Self { owner: Owner::here()?, link: Arc::new(link) })
+        Ok(Self { owner: Owner::here()?, link: Arc::new(link), credentials })
     }
 
     /// This consumer's name in the group.
@@ -83,7 +86,11 @@ impl Consumer {
     /// Connects and answers; from then on notices come under the same ticket.
     fn start(&self, mailbox: &Mailbox, ticket: u64) -> PyResult<()> {
         let (link, slot) = (Arc::clone(&self.link), mailbox.slot());
-        self.runtime()?.spawn(async move { link.run(&slot, ticket).await });
+        let runtime = self.runtime()?;
+        if let Some(credentials) = &self.credentials {
+            credentials.listen(mailbox);
+        }
+        runtime.spawn(async move { link.run(&slot, ticket).await });
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod adding;
 mod address;
 mod cli;
 mod consumer;
+mod credentials;
 mod desk;
 mod errors;
 mod job;
@@ -31,6 +32,8 @@ mod _native {
     use super::cli::run_cli;
     #[pymodule_export]
     use super::consumer::Consumer;
+    #[pymodule_export]
+    use super::credentials::Credentials;
     #[pymodule_export]
     use super::job::Job;
     #[pymodule_export]

@@ -35,11 +35,19 @@ pub type Reply = (u64, Result<Value, Failure>);
 /// The worker that was given this number may fetch a job; or, if so, has ended.
 pub type Notice = (u64, bool);
 
-/// Both are bounded: by the calls that Python awaits, and by its looks for a job.
+/// All are bounded: by the calls that Python awaits, by its looks for a job, by what it connects.
 #[derive(Default)]
 struct Content {
     replies: Vec<Reply>,
     notices: Vec<Notice>,
+    /// The numbers of credentials that are asked for.
+    questions: Vec<u64>,
+}
+
+impl Content {
+    fn is_empty(&self) -> bool {
+        self.replies.is_empty() && self.notices.is_empty() && self.questions.is_empty()
+    }
 }
 
 /// The shared part of a mailbox: what Rust tasks hold.
@@ -61,6 +69,15 @@ impl Slot {
         self.leave(|content| content.notices.push((ticket, ended)));
     }
 
+    /// Tells that the credentials of this number are asked for.
+    pub fn ask(&self, number: u64) {
+        self.leave(|content| {
+            if !content.questions.contains(&number) {
+                content.questions.push(number);
+            }
+        });
+    }
+
     /// Wakes the event loop.
     pub fn ring(&self) {
         // A full socket means that the loop has not answered earlier rings: it will come anyway.
@@ -69,7 +86,7 @@ impl Slot {
 
     fn leave(&self, put: impl FnOnce(&mut Content)) {
         let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_empty = content.replies.is_empty() && content.notices.is_empty();
+        let was_empty = content.is_empty();
         put(&mut content);
         drop(content);
         if was_empty {
@@ -91,7 +108,8 @@ impl Slot {
     }
 }
 
-type Drained<'py> = (Vec<(u64, Option<Bound<'py, PyAny>>, Option<PyErr>)>, Vec<Notice>, Vec<Line>);
+type Fetched<'py> = (u64, Option<Bound<'py, PyAny>>, Option<PyErr>);
+type Drained<'py> = (Vec<Fetched<'py>>, Vec<Notice>, Vec<u64>, Vec<Line>);
 
 /// The mailbox of one event loop.
 #[pyclass(frozen, module = "chasquimq._native")]
@@ -120,16 +138,17 @@ impl Mailbox {
         self.slot.ear.as_raw_fd()
     }
 
-    /// Fetches everything: replies, notices (a worker's number, whether it has ended), log lines.
+    /// Fetches everything: replies, notices (a worker's number, whether it has ended), numbers of
+    /// credentials, log lines.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Drained<'py>> {
         self.owner.runtime("this event loop")?;
-        let Content { replies, notices } = self.slot.fetch();
+        let Content { replies, notices, questions } = self.slot.fetch();
         let replies = replies.into_iter().map(|(ticket, result)| match result {
             Ok(value) => Ok((ticket, Some(value.into_py(py)?), None)),
             Err(failure) => Ok((ticket, None, Some(failure.into()))),
         });
         let lines = runtime::logs().map(LogBuffer::drain).unwrap_or_default();
-        Ok((replies.collect::<PyResult<_>>()?, notices, lines))
+        Ok((replies.collect::<PyResult<_>>()?, notices, questions, lines))
     }
 }
 

@@ -9,6 +9,7 @@ use chasquimq::{
 };
 use pyo3::FromPyObject;
 
+use crate::credentials::Credentials;
 use crate::desk::Lot;
 
 /// What a queue may set; the rest has the engine's defaults.
@@ -23,6 +24,7 @@ pub struct ProducerOptions {
     durability: Option<String>,
     replicas: Option<u32>,
     durability_timeout_ms: Option<u64>,
+    pub credentials: Option<Credentials>,
 }
 
 impl From<ProducerOptions> for ProducerConfig {
@@ -32,6 +34,7 @@ impl From<ProducerOptions> for ProducerConfig {
         events.verbose = options.events_verbose;
         Self {
             queue_name: options.queue_name,
+            connection: Credentials::tuning(options.credentials.as_ref()),
             events,
             max_queue_len: options.max_queue_len.unwrap_or(defaults.max_queue_len),
             max_delay_secs: options.max_delay_secs.unwrap_or(defaults.max_delay_secs),
@@ -76,7 +79,9 @@ pub struct ConsumerOptions {
     max_lost: Option<u32>,
     batch: Option<usize>,
     batch_wait_ms: u64,
+    consumer_max_idle_secs: Option<u64>,
     pub metrics_addr: Option<String>,
+    pub credentials: Option<Credentials>,
 }
 
 impl ConsumerOptions {
@@ -110,6 +115,10 @@ impl From<ConsumerOptions> for ConsumerConfig {
             dlq_max_stream_len: options.dlq_max_stream_len.unwrap_or(defaults.dlq_max_stream_len),
             prefetch: options.prefetch.or(defaults.prefetch),
             max_lost: options.max_lost.unwrap_or(defaults.max_lost),
+            consumer_max_idle_secs: options
+                .consumer_max_idle_secs
+                .unwrap_or(defaults.consumer_max_idle_secs),
+            connection: Credentials::tuning(options.credentials.as_ref()),
             ..defaults
         }
     }

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::adding;
 use crate::address::{Address, Server};
+use crate::credentials::Credentials;
 use crate::errors::Failure;
 use crate::mailbox::{Mailbox, Value};
 use crate::options::ProducerOptions;
@@ -27,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Producer {
     owner: Owner,
     link: Arc<Link>,
+    credentials: Option<Credentials>,
 }
 
 struct Link {
@@ -46,6 +48,7 @@ struct Connected {
 impl Producer {
     #[new]
     fn new(address: Address, options: ProducerOptions) -> PyResult<Self> {
+        let credentials = options.credentials.clone();
         let link = Link {
             address,
             config: options.into(),
@@ -53,7 +56,7 @@ impl Producer {
             calls: TaskTracker::new(),
             closed: CancellationToken::new(),
         };
-        Ok(Self { owner: Owner::here()?, link: Arc::new(link) })
+        Ok(Self { owner: Owner::here()?, link: Arc::new(link), credentials })
     }
 
     /// Adds jobs, of which item `n` of each list tells; answers what became of them. Those of one
@@ -130,7 +133,11 @@ impl Producer {
             let result = async { Ok(work(link.engine().await?).await?) };
             slot.reply(ticket, result.await);
         });
-        self.runtime()?.spawn(call);
+        let runtime = self.runtime()?;
+        if let Some(credentials) = &self.credentials {
+            credentials.listen(mailbox);
+        }
+        runtime.spawn(call);
         Ok(())
     }
 }

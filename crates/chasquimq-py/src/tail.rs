@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::address::{Address, Server};
+use crate::credentials::Credentials;
 use crate::errors::Failure;
 use crate::mailbox::{Mailbox, Value};
 use crate::runtime::Owner;
@@ -29,6 +30,7 @@ pub struct FollowOptions {
     last_event_id: String,
     block_ms: Option<u64>,
     count: usize,
+    credentials: Option<Credentials>,
 }
 
 /// Follows the events of one queue. Connects at the first call; all answer in a mailbox.
@@ -36,6 +38,7 @@ pub struct FollowOptions {
 pub struct Tail {
     owner: Owner,
     link: Arc<Link>,
+    credentials: Option<Credentials>,
 }
 
 struct Link {
@@ -60,6 +63,7 @@ struct Opened {
 impl Tail {
     #[new]
     fn new(address: Address, options: FollowOptions) -> PyResult<Self> {
+        let credentials = options.credentials.clone();
         let link = Link {
             address,
             queue: options.queue_name.clone(),
@@ -68,7 +72,7 @@ impl Tail {
             following: TaskTracker::new(),
             closed: CancellationToken::new(),
         };
-        Ok(Self { owner: Owner::here()?, link: Arc::new(link) })
+        Ok(Self { owner: Owner::here()?, link: Arc::new(link), credentials })
     }
 
     /// Raises in a forked child.
@@ -105,7 +109,11 @@ impl Tail {
         F: Future<Output = Result<Value, Failure>> + Send,
     {
         let (link, slot) = (Arc::clone(&self.link), mailbox.slot());
-        self.runtime()?.spawn(async move { slot.reply(ticket, work(link).await) });
+        let runtime = self.runtime()?;
+        if let Some(credentials) = &self.credentials {
+            credentials.listen(mailbox);
+        }
+        runtime.spawn(async move { slot.reply(ticket, work(link).await) });
         Ok(())
     }
 }
@@ -201,7 +209,6 @@ async fn follow(
 
 impl std::convert::From<FollowOptions> for TailOptions {
     fn from(options: FollowOptions) -> Self {
-        let defaults = Self::default();
         Self {
             from: match options.last_event_id.as_str() {
                 "$" => From::Now,
@@ -209,8 +216,8 @@ impl std::convert::From<FollowOptions> for TailOptions {
                 _ => From::After(options.last_event_id),
             },
             count: options.count,
-            block: options.block_ms.map_or(defaults.block, Duration::from_millis),
-            ..defaults
+            connection: Credentials::tuning(options.credentials.as_ref()),
+            block: options.block_ms.map_or(Self::default().block, Duration::from_millis),
         }
     }
 }
