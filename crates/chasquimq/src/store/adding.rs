@@ -94,9 +94,9 @@ impl Store {
             && sent.iter().any(|sent| sent.new.is_ok() || is_unknown(sent))
         {
             let calls = sent.iter().flat_map(|sent| iter::repeat_n(sent.call, sent.jobs));
-            let doubted: Vec<_> = jobs.map(|job| &*job.id).zip(calls).collect();
+            let doubted: Vec<_> = jobs.zip(calls).collect();
             self.sendings.doubt(doubted.iter().copied());
-            let ids = doubted.into_iter().map(|(id, _)| id.to_owned()).collect();
+            let ids = doubted.into_iter().map(|(job, _)| job.id.clone()).collect();
             let worst = sent.iter().position(is_unknown);
             let worst = worst.or_else(|| sent.iter().position(|sent| sent.new.is_err()));
             let error = worst.and_then(|at| sent.into_iter().nth(at)?.new.err());

@@ -8,7 +8,8 @@
 //! When no sending was answered in time the jobs stay in doubt. The store knows for minutes which
 //! call each of them went with: when one of these ids is added again, that call is withdrawn first,
 //! which tells whether it was carried out and sees to it that otherwise it never will be. Once that
-//! has been told, the id is free for another job when this one has ended.
+//! has been told, an id that was chosen is free for another job when this one has ended: the server
+//! knows of it while it lives. Of one that was not, the store alone knows.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::transport::{Arg, Assurance, Call, Line, Reply, int, is_unknown_command};
-use super::{CHUNK, Capabilities, Store, flags, scripts};
+use super::{CHUNK, Capabilities, NewJob, Store, flags, scripts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::JobId;
 
@@ -52,8 +53,15 @@ pub(super) struct Sendings {
 
 #[derive(Default)]
 struct Doubts {
-    calls: HashMap<JobId, (Number, Instant)>,
+    calls: HashMap<JobId, Doubt>,
     oldest: VecDeque<(JobId, Instant)>,
+}
+
+struct Doubt {
+    call: Number,
+    since: Instant,
+    /// Whether the id was chosen, so that the server keeps it from being added twice.
+    is_chosen: bool,
 }
 
 impl Default for Sendings {
@@ -84,24 +92,27 @@ impl Sendings {
     }
 
     /// Jobs of which nobody knows whether the call that they went with was carried out.
-    pub fn doubt<'i>(&self, jobs: impl Iterator<Item = (&'i str, Number)>) {
-        let now = Instant::now();
+    pub fn doubt<'j>(&self, jobs: impl Iterator<Item = (&'j NewJob, Number)>) {
+        let since = Instant::now();
         let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, call) in jobs {
+        for (job, call) in jobs {
             if doubts.oldest.len() == MOST_DOUBTS {
                 doubts.forget_oldest();
             }
-            doubts.calls.insert(id.to_owned(), (call, now));
-            doubts.oldest.push_back((id.to_owned(), now));
+            let doubt = Doubt { call, since, is_chosen: job.unique };
+            doubts.calls.insert(job.id.clone(), doubt);
+            doubts.oldest.push_back((job.id.clone(), since));
         }
         self.is_in_doubt.store(true, Ordering::Release);
     }
 
-    /// These jobs are in doubt no longer: who added them again has been told that they are added.
+    /// These jobs have been told to be added. Those whose ids were chosen are in doubt no longer.
     pub fn resolve<'i>(&self, ids: impl Iterator<Item = &'i JobId>) {
         let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
         for id in ids {
-            doubts.calls.remove(id);
+            if doubts.calls.get(id).is_some_and(|doubt| doubt.is_chosen) {
+                doubts.calls.remove(id);
+            }
         }
     }
 
@@ -113,7 +124,7 @@ impl Sendings {
         }
         self.is_in_doubt.store(!doubts.oldest.is_empty(), Ordering::Release);
         let found =
-            ids.filter_map(|id| doubts.calls.get(id).map(|(call, _)| (id.to_owned(), *call)));
+            ids.filter_map(|id| doubts.calls.get(id).map(|doubt| (id.to_owned(), doubt.call)));
         found.collect()
     }
 }
@@ -121,7 +132,7 @@ impl Sendings {
 impl Doubts {
     fn forget_oldest(&mut self) {
         let Some((id, since)) = self.oldest.pop_front() else { return };
-        if self.calls.get(&id).is_some_and(|(_, latest)| *latest == since) {
+        if self.calls.get(&id).is_some_and(|doubt| doubt.since == since) {
             self.calls.remove(&id);
         }
     }

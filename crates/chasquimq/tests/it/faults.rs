@@ -226,7 +226,7 @@ async fn an_outage_after_a_lost_reply_makes_no_result_stale() {
     producer.add(0).await.unwrap();
     let sink = std::sync::Arc::new(chasquimq::metrics::testing::InMemorySink::new());
     let mut config = config("q");
-    config.claim_min_idle_ms = 8_000;
+    config.claim_min_idle_ms = 12_000;
     config.metrics = sink.clone();
     let worker = Worker::start(&proxy.url(), config, |_| async {
         tokio::time::sleep(Duration::from_millis(400)).await;
@@ -245,7 +245,7 @@ async fn an_outage_after_a_lost_reply_makes_no_result_stale() {
     proxy.refuse(true);
     proxy.cut();
     // Longer than a renewal is away, shorter than the lease: the entries cannot be anybody else's.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_millis(4200)).await;
     proxy.refuse(false);
     eventually("all are told", Duration::from_secs(15), || async { sink.record().dlq.len() == 10 })
         .await;

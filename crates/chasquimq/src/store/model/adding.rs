@@ -122,7 +122,7 @@ impl World {
             }
         }
         match (answer, &sent[..]) {
-            (Ok(()), _) => self.doubts.retain(|id, _| !added.contains(id)),
+            (Ok(()), _) => self.doubts.retain(|id, (_, chosen)| !(*chosen && added.contains(id))),
             (Err(_), [first, second]) => {
                 self.doubt(first);
                 self.doubt(second);
@@ -136,13 +136,15 @@ impl World {
     fn was_added(&mut self, wish: &Packet, id: &str) -> bool {
         let is_again = wish.jobs.iter().any(|(job, _)| job.id == id && job.unique);
         let call = self.doubts.get(id).filter(|_| is_again);
-        call.is_some_and(|call| *self.calls.entry(*call).or_insert(Fate::Withdrawn) == Fate::Stored)
+        call.is_some_and(|(call, _)| {
+            *self.calls.entry(*call).or_insert(Fate::Withdrawn) == Fate::Stored
+        })
     }
 
     /// Nobody knows whether the packet was carried out.
     pub fn doubt(&mut self, packet: &Packet) {
         for (job, _) in &packet.jobs {
-            self.doubts.insert(job.id.clone(), packet.number);
+            self.doubts.insert(job.id.clone(), (packet.number, job.unique));
         }
     }
 }

@@ -181,7 +181,7 @@ impl Bench {
         }
         self.world.doubt(&packet);
         let call = self.store.sendings.number();
-        self.store.sendings.doubt(packet.jobs.iter().map(|(job, _)| (&*job.id, call)));
+        self.store.sendings.doubt(packet.jobs.iter().map(|(job, _)| (job, call)));
         if reply == Reply::Lost {
             return self.make(Call::Add(packet)).await;
         }

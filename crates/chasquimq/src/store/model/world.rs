@@ -20,8 +20,8 @@ pub struct World {
     pub unique: BTreeSet<String>,
     /// Calls that added jobs: carried out, or withdrawn.
     pub calls: BTreeMap<u64, Fate>,
-    /// Jobs in doubt, with the call they went with.
-    pub doubts: BTreeMap<String, u64>,
+    /// Jobs in doubt, with the call they went with, and whether their ids were chosen.
+    pub doubts: BTreeMap<String, (u64, bool)>,
     /// Who leads the promoters.
     pub leader: Option<String>,
     /// Kind and job id of what has been told since the last look.
