@@ -128,6 +128,23 @@ impl Worker {
         within("a worker that waits for work", blocked).await?
     }
 
+    /// One whose handler waits so long, then hits the countdown.
+    pub fn resting(
+        bench: &Bench,
+        config: ConsumerConfig,
+        rest: Duration,
+        left: Arc<Countdown>,
+    ) -> Self {
+        Self::start(bench, config, move |_job| {
+            let left = Arc::clone(&left);
+            async move {
+                sleep(rest).await;
+                left.hit();
+                Ok(())
+            }
+        })
+    }
+
     /// Waits until the stream is empty: every end is stored.
     ///
     /// # Errors

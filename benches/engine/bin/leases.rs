@@ -9,10 +9,7 @@ use anyhow::{Result, ensure};
 use chasquimq::ConsumerConfig;
 use chasquimq_benches::report::say;
 use chasquimq_benches::sinks::Renewals;
-use chasquimq_benches::{
-    Bench, Cost, Countdown, Worker, consumer_config, drain, main as run, preload,
-};
-use tokio::time::sleep;
+use chasquimq_benches::{Bench, Cost, Worker, consumer_config, drain, main as run, preload};
 
 const NONE: &str = "no renewals (lease of 1 h)";
 const EACH: &str = "renewed once a job (lease of 0.5 s)";
@@ -55,16 +52,7 @@ async fn measured(bench: &mut Bench, jobs: u64, row: &str, lease: Duration) -> R
         metrics: renewals.clone(),
         ..consumer_config()
     };
-    let start = |left: Arc<Countdown>| {
-        Worker::start(bench, config, move |_job| {
-            let left = Arc::clone(&left);
-            async move {
-                sleep(HANDLER).await;
-                left.hit();
-                Ok(())
-            }
-        })
-    };
+    let start = |left| Worker::resting(bench, config, HANDLER, left);
     let (cost, worker) = drain(bench, jobs, &stream, start).await?;
     worker.finish().await?;
     bench.report.record_cost(row, cost);

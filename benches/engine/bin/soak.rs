@@ -13,8 +13,7 @@ use chasquimq::{
 use chasquimq_benches::flat::{excess, growth};
 use chasquimq_benches::report::{Target, say};
 use chasquimq_benches::{
-    Bench, Countdown, Worker, consumer_config, drain, main as run, open_files, preload,
-    resident_mb, within,
+    Bench, Worker, consumer_config, drain, main as run, open_files, preload, resident_mb, within,
 };
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -88,16 +87,7 @@ fn events() -> EventsConfig {
 /// Jobs a second that the worker does when there are always more.
 async fn capacity(bench: &Bench, jobs: u64) -> Result<f64> {
     let (stream, _) = preload(bench, jobs).await?;
-    let start = |left: Arc<Countdown>| {
-        Worker::start(bench, worker_config(), move |_job| {
-            let left = Arc::clone(&left);
-            async move {
-                sleep(HANDLER).await;
-                left.hit();
-                Ok(())
-            }
-        })
-    };
+    let start = |left| Worker::resting(bench, worker_config(), HANDLER, left);
     let (cost, worker) = drain(bench, jobs, &stream, start).await?;
     worker.finish().await?;
     Ok(cost.jobs_per_second())

@@ -7,22 +7,11 @@ use chasquimq::ConsumerConfig;
 use chasquimq::metrics::testing::InMemorySink;
 use chasquimq_testkit::{Server, eventually, shared_server, unique_queue};
 
-use crate::support::{Worker, config, drained, key, producer};
+use crate::support::{Worker, drained, key, producer, quick};
 
 async fn consumers(server: &Server, queue: &str) -> Vec<String> {
     let about = server.command(&["XINFO", "CONSUMERS", &key(queue, "stream"), "default"]).await;
     about.array().iter().map(|consumer| consumer.array()[1].text()).collect()
-}
-
-fn quick(queue: &str, name: &str) -> ConsumerConfig {
-    ConsumerConfig {
-        consumer_id: name.into(),
-        claim_min_idle_ms: 500,
-        consumer_max_idle_secs: 1,
-        delayed_lock_ttl_secs: 1,
-        block_ms: 100,
-        ..config(queue)
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,18 @@ pub fn config(queue: &str) -> ConsumerConfig {
     }
 }
 
+/// As [`config`], for a consumer of this name that notices within a second that others have gone.
+pub fn quick(queue: &str, name: &str) -> ConsumerConfig {
+    ConsumerConfig {
+        consumer_id: name.into(),
+        claim_min_idle_ms: 500,
+        consumer_max_idle_secs: 1,
+        delayed_lock_ttl_secs: 1,
+        block_ms: 100,
+        ..config(queue)
+    }
+}
+
 /// A running consumer, and what its handler saw.
 pub struct Worker {
     pub runs: Arc<Mutex<Vec<Job<u64>>>>,

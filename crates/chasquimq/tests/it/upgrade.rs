@@ -6,13 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chasquimq::events::{From, TailOptions, Tailed, tail};
-use chasquimq::{
-    AddOptions, BackoffSpec, ConsumerConfig, HandlerError, Job, JobRetryOverride, Producer,
-};
+use chasquimq::{AddOptions, BackoffSpec, HandlerError, Job, JobRetryOverride, Producer};
 use chasquimq_testkit::{Reply, Server, ServerKind, eventually};
 
 use crate::remains::Baseline;
-use crate::support::{Answer, Worker, config, drained, key, producer};
+use crate::support::{Answer, Worker, drained, key, producer, quick};
 
 const OLDEST: &str = "redis-6.2";
 /// The worker that dies.
@@ -48,7 +46,7 @@ async fn a_dump_of_the_oldest_server_goes_on_in_a_newer_one() {
     drop(old);
     let producer = producer(&new, "q").await;
     refuses_live_ids(&producer).await;
-    let heir = Worker::start(&new.url(), quick("heir"), |_| async { Ok(()) });
+    let heir = Worker::start(&new.url(), quick("q", "heir"), |_| async { Ok(()) });
     drained(&new, "q").await;
     let unbroken = [HELD, SETTLED.end..PACKED.end, WAITING, WAITING_PACKED, WAITING_KEYED, DELAYED];
     let expected = RETRYING.map(|n| (n, 1)).chain(unbroken.into_iter().flatten().map(|n| (n, 0)));
@@ -63,17 +61,6 @@ async fn a_dump_of_the_oldest_server_goes_on_in_a_newer_one() {
     told_of_all(&new).await;
     producer.shutdown().await;
     baseline.regained(&new, "q").await;
-}
-
-fn quick(name: &str) -> ConsumerConfig {
-    ConsumerConfig {
-        consumer_id: name.into(),
-        claim_min_idle_ms: 500,
-        consumer_max_idle_secs: 1,
-        delayed_lock_ttl_secs: 1,
-        block_ms: 100,
-        ..config("q")
-    }
 }
 
 /// Runs so far: the job's number and its failures, sorted.
@@ -103,7 +90,7 @@ async fn in_the_hands_of_a_dead_worker(server: &Server, producer: &Producer<u64>
     let jobs = (DONE.start..GHOSTS.end).map(|n| (n, AddOptions::new().with_retry(later.clone())));
     producer.add_bulk_with_options(jobs.collect()).await.unwrap();
     producer.add_bulk_packed(PACKED.collect(), 8).await.unwrap();
-    let doomed = Worker::doomed_with(server, quick(STRAGGLER), handle).await;
+    let doomed = Worker::doomed_with(server, quick("q", STRAGGLER), handle).await;
     let (stream, settled) = (key("q", "stream"), key("q", "settled"));
     eventually("jobs in every state", Duration::from_secs(10), async || {
         let entries = HELD.count() + GHOSTS.count() + 1;
