@@ -12,17 +12,21 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def test_the_python_examples_run(own_server: Server) -> None:
-    adding, following = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    environment = {**os.environ, "CHASQUIMQ_URL": own_server.url, "PYTHONUNBUFFERED": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", adding],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
+    adding, blocking, following = re.findall(
+        r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["Hello, Ada! (run 1)", "Hello, Grace! (run 1)"]
+    environment = {**os.environ, "CHASQUIMQ_URL": own_server.url, "PYTHONUNBUFFERED": "1"}
+
+    def said(example: str) -> list[str]:
+        command = [sys.executable, "-c", example]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    assert said(adding) == ["Hello, Ada! (run 1)", "Hello, Grace! (run 1)"]
+    (added,) = said(blocking)
+    assert re.fullmatch(r"greet: [0-9A-Z]{26}", added)
+    assert own_server.command("XLEN", "{chasqui:emails}:stream") == 1
     follower = subprocess.Popen(
         [sys.executable, "-c", following], env=environment, stdout=subprocess.PIPE, text=True
     )

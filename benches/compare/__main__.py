@@ -56,6 +56,9 @@ class Suite:
             for at, variant in enumerate(peer.variants):
                 row = f"{peer.title}, {variant}" if at else peer.title
                 self.attempt(row, partial(self.variant, peer, variant, row, at == 0))
+            for variant in peer.adders:
+                row = f"{peer.title}, {variant}"
+                self.attempt(row, partial(self.adds, peer, variant, row))
             took = time.monotonic() - begin
             print(f"round {number}: {peer.title}, {took:.0f} s", file=sys.stderr)
 
@@ -68,6 +71,12 @@ class Suite:
             steps["drain"] = lambda: self.bench.drain("drain", adder, peer, variant, row)
             for subject, step in steps.items():
                 self.attempt(f"{row}: {subject}", step)
+
+    def adds(self, peer: Peer, variant: str, row: str) -> None:
+        """Measure another way to add."""
+        with self.bench.adder(peer, variant) as adder:
+            if not adder.missing:
+                self.bench.add(adder, row, peer.add)
 
     def steps(self, adder: Adder, peer: Peer, row: str) -> dict[str, Callable[[], None]]:
         """Return the workloads beside the drain that this queue can do."""

@@ -26,6 +26,7 @@ class Peer:
     lead: float
     variants: list[str]
     cache: Path
+    adders: list[str] = field(default_factory=list)
     delayed: int = 10_000
     packages: list[str] = field(default_factory=list)
 

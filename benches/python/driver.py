@@ -85,6 +85,11 @@ class Driver:
         """Add one job."""
         raise NotImplementedError
 
+    async def add_each(self, jobs: Sequence[Data]) -> None:
+        """Add one job after another."""
+        for job in jobs:
+            await self.add(job)
+
     async def add_many(self, batch: Sequence[Data]) -> None:
         """Add many jobs with one call."""
         raise NotImplementedError
@@ -117,8 +122,7 @@ class Adder:
 
     async def one(self, jobs: list[Data]) -> None:
         """Add one job after another."""
-        for job in jobs:
-            await self.driver.add(job)
+        await self.driver.add_each(jobs)
 
     async def lanes(self, jobs: list[Data]) -> None:
         """Keep 50 adds waiting at a time."""

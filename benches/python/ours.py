@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import driver
-from chasquimq import Job, Queue, Worker
+from chasquimq import Job, Queue, SyncQueue, Worker
 
 BATCH = 100
 PACK = 64
@@ -28,14 +28,29 @@ class Ours(driver.Driver):
         batches = "batch" not in self.variant or _takes(Worker.__init__, "batch")
         return batches and ("packed" not in self.variant or _takes(Queue.add_bulk, "pack"))
 
+    def abilities(self) -> list[str]:
+        """Return what can be measured; of the blocking queue, adding one job after another."""
+        return [] if "SyncQueue" in self.variant else super().abilities()
+
     async def open(self) -> None:
         """Make the queue; it connects by itself."""
+        self.blocks = "SyncQueue" in self.variant
         self.queue = Queue("bench", redis_url=self.url)
+        if self.blocks:
+            self.sync_queue = SyncQueue("bench", redis_url=self.url)
         self.options: dict[str, Any] = {"pack": PACK} if "packed" in self.variant else {}
 
     async def add(self, data: driver.Data) -> None:
         """Add one job."""
         await self.queue.add("noop", data)
+
+    async def add_each(self, jobs: Sequence[driver.Data]) -> None:
+        """Add one job after another; the blocking queue does in a thread without an event loop."""
+        await (asyncio.to_thread(self._block, jobs) if self.blocks else super().add_each(jobs))
+
+    def _block(self, jobs: Sequence[driver.Data]) -> None:
+        for data in jobs:
+            self.sync_queue.add("noop", data)
 
     async def add_many(self, batch: Sequence[driver.Data]) -> None:
         """Add many jobs with one call."""

@@ -1,6 +1,6 @@
 """Background jobs on Redis and Valkey: ``Queue`` adds them, ``Worker`` runs them.
 
-``QueueEvents`` tells what happens to them.
+``SyncQueue`` is ``Queue`` for code without an event loop; ``QueueEvents`` tells what happens.
 
 The engine is Rust: it reads, renews leases, retries and settles on threads of its own, whatever the
 event loop or a handler does. Python runs the handlers.
@@ -13,6 +13,7 @@ from .backoff import BackoffSpec
 from .errors import NotSupportedError, UnrecoverableError
 from .events import QueueEvent, QueueEvents
 from .queue import Queue
+from .sync_queue import SyncQueue
 from .worker import Worker
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Queue",
     "QueueEvent",
     "QueueEvents",
+    "SyncQueue",
     "UnrecoverableError",
     "Worker",
     "errors",

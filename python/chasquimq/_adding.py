@@ -3,32 +3,13 @@
 import asyncio
 import copy
 import functools
-import time
 from collections.abc import Iterable
 from typing import Any
 
-from ._codec import encode
 from ._hub import Hub, hub
 from ._native import Added, Job, Producer
+from ._rows import now_ms
 from ._types import Row
-from .errors import EncodeError
-
-
-def payload_of(name: str, data: object, job_id: str | None) -> bytes:
-    """Return the encoded data of a job whose texts can be sent.
-
-    Raises ``TypeError`` and ``EncodeError`` for what cannot.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"name is {name!r}; it must be a string")
-    if job_id is not None and not isinstance(job_id, str):
-        raise TypeError(f"job_id is {job_id!r}; it must be a string")
-    if not name.isascii() or (job_id and not job_id.isascii()):
-        try:
-            f"{name}{job_id}".encode()
-        except UnicodeEncodeError as error:
-            raise EncodeError(f"name and job_id must be text of Unicode: {error}") from error
-    return encode(data)
 
 
 class Adding:
@@ -69,7 +50,7 @@ class Adding:
 
     def _send(self, here: Hub, rows: list[Row], futures: list[asyncio.Future[Job]]) -> None:
         self._under_way += 1
-        answered = functools.partial(self._answered, rows, futures, _now_ms())
+        answered = functools.partial(self._answered, rows, futures, now_ms())
         try:
             here.ask(answered, self._producer.add, rows)
         except Exception as error:
@@ -79,7 +60,7 @@ class Adding:
         self,
         rows: list[Row],
         futures: list[asyncio.Future[Job]],
-        now_ms: int,
+        sent_ms: int,
         added: Any,
         error: BaseException | None,
     ) -> None:
@@ -89,7 +70,7 @@ class Adding:
             # Each caller raises an error of its own.
             outcomes = (copy.copy(error) for _ in futures)
         else:
-            outcomes = added.jobs(rows, now_ms)
+            outcomes = added.jobs(rows, sent_ms)
         for future, outcome in zip(futures, outcomes, strict=True):
             if future.cancelled():
                 continue
@@ -100,11 +81,7 @@ class Adding:
 
     async def add_all(self, rows: list[Row], pack: int) -> list[Job]:
         """Add the jobs of one caller, so many an entry."""
-        now_ms = _now_ms()
+        sent_ms = now_ms()
         added: Added = await hub().call(self._producer.add, rows, pack)
-        jobs: list[Any] = added.jobs(rows, now_ms)
+        jobs: list[Any] = added.jobs(rows, sent_ms)
         return jobs
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

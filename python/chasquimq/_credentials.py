@@ -30,6 +30,9 @@ Credentials = (
 )
 """``async def`` for the event loop, ``def`` for a thread; a parameter that it needs is ``None``."""
 
+Answering = Callable[[], _native.Mailbox | None]
+"""Tells the mailbox of the event loop that asks; ``None`` for that of the last call."""
+
 PATIENCE = 8.0
 """Seconds that one call may take."""
 
@@ -47,13 +50,17 @@ def answer(number: int) -> None:
         found.answer()
 
 
-def asked(credentials: Credentials | None, provider: Credentials | None = None) -> "Asked | None":
+def asked(
+    credentials: Credentials | None,
+    provider: Credentials | None = None,
+    answering: Answering = lambda: None,
+) -> "Asked | None":
     """Return what asks the function of either name; ``None`` when there is none."""
     if provider is None:
-        return None if credentials is None else Asked("credentials", credentials)
+        return None if credentials is None else Asked("credentials", credentials, answering)
     if credentials is not None:
         raise ConfigError("credentials and credential_provider mean the same; give one of them")
-    return Asked("credential_provider", provider)
+    return Asked("credential_provider", provider, answering)
 
 
 def native(asks: "Asked | None") -> _native.Credentials | None:
@@ -67,7 +74,7 @@ class Asked:
     The login is never the result of a task nor an argument of a callback: asyncio shows those.
     """
 
-    def __init__(self, parameter: str, function: Credentials) -> None:
+    def __init__(self, parameter: str, function: Credentials, answering: Answering) -> None:
         self._parameter = parameter
         self._arguments = _arguments(parameter, function)
         self._function: Callable[..., Any] = function
@@ -77,7 +84,7 @@ class Asked:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls = threading.BoundedSemaphore(MOST_CALLS)
         number = next(_numbers)
-        self.native = _native.Credentials(number)
+        self.native = _native.Credentials(number, answering())
         """Where the engine's questions wait."""
         _all[number] = self
 

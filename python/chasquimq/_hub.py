@@ -3,14 +3,11 @@
 import asyncio
 import functools
 import itertools
-import logging
 from collections.abc import Callable
 from typing import Any
 
-from . import _credentials
-from ._native import Mailbox, set_log_level
-
-logger = logging.getLogger("chasquimq.engine")
+from . import _credentials, _logs
+from ._native import Mailbox
 
 Receiver = Callable[[bool], None]
 """Is told that a consumer has jobs, or, if so, that it has ended."""
@@ -42,12 +39,12 @@ class Hub:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._mailbox = Mailbox()
+        self.mailbox = Mailbox()
         self._tickets = itertools.count(1)
         self._callers: dict[int, Callback] = {}
         self._receivers: dict[int, Receiver] = {}
-        set_log_level(min(logging.INFO, max(logger.getEffectiveLevel(), logging.DEBUG)))
-        loop.add_reader(self._mailbox.fileno(), self._drain)
+        _logs.follow_level()
+        loop.add_reader(self.mailbox.fileno(), self._drain)
 
     def call(self, method: Callable[..., None], *args: object) -> asyncio.Future[Any]:
         """Call the engine; the future is its reply. Cancelling that does not undo the call."""
@@ -56,7 +53,7 @@ class Hub:
     def ask(self, callback: Callback, method: Callable[..., None], *args: object) -> None:
         """Call the engine, and the callback with its reply."""
         ticket = next(self._tickets)
-        method(self._mailbox, ticket, *args)
+        method(self.mailbox, ticket, *args)
         self._callers[ticket] = callback
 
     async def subscribe(self, method: Callable[..., None], receiver: Receiver) -> int:
@@ -77,15 +74,14 @@ class Hub:
     def _send(
         self, ticket: int, method: Callable[..., None], args: tuple[object, ...] = ()
     ) -> asyncio.Future[Any]:
-        method(self._mailbox, ticket, *args)
+        method(self.mailbox, ticket, *args)
         reply: asyncio.Future[Any] = self.loop.create_future()
         self._callers[ticket] = functools.partial(_resolve, reply)
         return reply
 
     def _drain(self) -> None:
-        replies, notices, questions, lines = self._mailbox.drain()
-        for level, target, text in lines:
-            logger.log(level, "%s", text, extra={"target": target})
+        replies, notices, questions, lines = self.mailbox.drain()
+        _logs.write(lines)
         for ticket, value, error in replies:
             self._callers.pop(ticket)(value, error)
         for ticket, ended in notices:

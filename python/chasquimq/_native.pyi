@@ -79,9 +79,12 @@ class Consumer:
 
 @final
 class Credentials:
-    """The questions about one queue's, worker's or subscriber's login."""
+    """The questions about one queue's, worker's or subscriber's login.
 
-    def __new__(cls, number: int) -> Credentials: ...
+    The mailbox is told of them; without, that of the last call.
+    """
+
+    def __new__(cls, number: int, mailbox: Mailbox | None = None, /) -> Credentials: ...
     def answer(self, user: str | None, password: str) -> None:
         """Answers all questions that wait. From any thread."""
     def refuse(self, why: str) -> None:
@@ -139,7 +142,7 @@ class Job:
 
 @final
 class Mailbox:
-    """The mailbox of one event loop."""
+    """The mailbox of one event loop, or of a thread that waits for its call."""
 
     def __new__(cls) -> Mailbox: ...
     def fileno(self) -> int:

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any, TypedDict, Union
 
 if TYPE_CHECKING:
+    from ._base import DeadJob
     from ._native import Added, Credentials
     from .backoff import BackoffSpec
-    from .queue import DeadJob
 
 When = tuple[int | None, int | None]
 """Milliseconds from now, or a time in milliseconds since the epoch; neither: at once."""

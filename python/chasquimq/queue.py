@@ -2,53 +2,22 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import cached_property
 from types import TracebackType
-from typing import Any, TypedDict
+from typing import Any
 
-from ._adding import Adding, payload_of
-from ._address import locate
-from ._codec import decode
-from ._credentials import Credentials, asked, native
+from ._adding import Adding
+from ._base import BaseQueue, DeadJob, checked_job_id, with_data
 from ._hub import hub
-from ._native import Job, Producer
-from ._options import Durability, as_durability, either, naturals, refuse, when
-from ._types import JobOptions, Row
-from .backoff import Backoff, as_backoff
-from .errors import ConfigError, DecodeError, ShutdownError
+from ._native import Job
+from ._options import Durability, naturals, refuse
+from ._rows import row, rows
+from .backoff import Backoff
 
 __all__ = ["DeadJob", "Queue"]
 
-MOST_PACKED = 256
-"""Jobs that may share an entry of the stream."""
 
-
-class DeadJob(TypedDict):
-    """A job in the dead-letter queue."""
-
-    dlq_id: str
-    """Its id in the dead-letter queue."""
-    source_id: str
-    """The stream entry it came from."""
-    job_id: str
-    """The job's id; empty when its record could not be read."""
-    name: str
-    reason: str
-    """Why it died: ``retries_exhausted``, ``unrecoverable``, ``worker_lost``, …"""
-    detail: str | None
-    """The text of the last error."""
-    attempt: int
-    """The run that gave up; 0 when no handler ran."""
-    lost: int
-    """Deliveries whose worker died."""
-    failed_at_ms: int
-    """When it died, in milliseconds since the epoch."""
-    payload: bytes
-    """The data as it is stored."""
-    data: Any
-    """The data; ``None`` when it cannot be decoded."""
-
-
-class Queue:
+class Queue(BaseQueue):
     """Adds jobs to the queue ``name``.
 
     Nothing is connected before the first call, and that does not block the event loop. Without
@@ -79,59 +48,9 @@ class Queue:
         queue = Queue("emails", redis_url="rediss://cache.example:6379", credentials=credentials)
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        redis_url: str | None = None,
-        tls: bool = False,
-        max_queue_len: int | None = None,
-        max_stream_len: int | None = None,
-        max_delay_secs: int | None = None,
-        max_payload_bytes: int | None = None,
-        events_verbose: bool = False,
-        durability: Durability = "none",
-        replicas: int | None = None,
-        durability_timeout_ms: int | None = None,
-        credentials: Credentials | None = None,
-        credential_provider: Credentials | None = None,
-    ) -> None:
-        naturals(
-            max_queue_len=max_queue_len,
-            max_stream_len=max_stream_len,
-            max_delay_secs=max_delay_secs,
-            max_payload_bytes=max_payload_bytes,
-            replicas=replicas,
-            durability_timeout_ms=durability_timeout_ms,
-        )
-        self._name = name
-        self._closed = False
-        self._credentials = asked(credentials, credential_provider)
-        self._producer = Producer(
-            locate(redis_url, tls),
-            {
-                "queue_name": name,
-                "max_queue_len": either(max_queue_len=max_queue_len, max_stream_len=max_stream_len),
-                "max_delay_secs": max_delay_secs,
-                "max_payload_bytes": max_payload_bytes,
-                "events_verbose": events_verbose,
-                "durability": as_durability(durability),
-                "replicas": replicas,
-                "durability_timeout_ms": durability_timeout_ms,
-                "credentials": native(self._credentials),
-            },
-        )
-        self._adding = Adding(self._producer)
-
-    @property
-    def name(self) -> str:
-        """The queue's name."""
-        return self._name
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether ``close`` was called."""
-        return self._closed
+    @cached_property
+    def _adding(self) -> Adding:
+        return Adding(self._producer)
 
     async def add(
         self,
@@ -164,12 +83,10 @@ class Queue:
         """
         if repeat is not None or missed_fires is not None:
             refuse(repeat=repeat, missed_fires=missed_fires)
-        payload = payload_of(name, data, job_id)
-        given = (job_id, delay_ms, delay, attempts, backoff, durability)
-        options = None if given == _NONE_GIVEN else _options(*given)
+        job = row(name, data, (job_id, delay_ms, delay, attempts, backoff, durability))
         if self._closed:
             self._check_open()
-        return await self._adding.add((name, payload, options, data))
+        return await self._adding.add(job)
 
     async def add_unique(
         self,
@@ -188,8 +105,6 @@ class Queue:
 
         Parameters and errors are those of ``add``.
         """
-        if not isinstance(job_id, str):
-            raise ConfigError(f"job_id is {job_id!r}; add_unique needs a string")
         return await self.add(
             name,
             data,
@@ -197,7 +112,7 @@ class Queue:
             delay=delay,
             attempts=attempts,
             backoff=backoff,
-            job_id=job_id,
+            job_id=checked_job_id(job_id),
             durability=durability,
             repeat=repeat,
         )
@@ -215,20 +130,9 @@ class Queue:
 
         Raises what ``add`` raises. ``OutcomeUnknown`` carries the ids of all of them, in order.
         """
-        if not isinstance(pack, int) or not 1 <= pack <= MOST_PACKED:
-            raise ConfigError(f"pack is {pack!r}; it must be 1 to {MOST_PACKED} jobs an entry")
-        rows: list[Row] = []
-        for index, job in enumerate(jobs):
-            try:
-                name, value = job["name"], job["data"]
-            except KeyError:
-                raise _bad_keys(index, job) from None
-            extra = _bulk_options(index, job) if len(job) > 2 else None
-            rows.append((name, payload_of(name, value, extra and extra[0]), extra, value))
+        found = rows(jobs, pack)
         self._check_open()
-        if not rows:
-            return []
-        return await self._adding.add_all(rows, pack)
+        return await self._adding.add_all(found, pack) if found else []
 
     async def cancel_delayed(self, job_id: str) -> bool:
         """Take back a delayed or retrying job; ``False`` when there is none of this id."""
@@ -237,10 +141,7 @@ class Queue:
     async def peek_dlq(self, limit: int = 20) -> list[DeadJob]:
         """Return the oldest dead jobs; they stay dead."""
         naturals(limit=limit)
-        dead: list[DeadJob] = await self._call(self._producer.peek_dlq, limit)
-        for job in dead:
-            job["data"] = _decoded(job["payload"])
-        return dead
+        return with_data(await self._call(self._producer.peek_dlq, limit))
 
     async def replay_dlq(self, limit: int = 100) -> int:
         """Send the oldest dead jobs back with fresh attempts; return how many went."""
@@ -266,54 +167,6 @@ class Queue:
     ) -> None:
         await self.close()
 
-    def __repr__(self) -> str:
-        return f"Queue({self._name!r})"
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ShutdownError(f"queue {self._name!r} is closed: make a new Queue")
-
     async def _call(self, method: Callable[..., None], *args: object) -> Any:
         self._check_open()
         return await hub().call(method, *args)
-
-
-_BULK_OPTIONS = ("job_id", "delay_ms", "delay", "attempts", "backoff", "durability")
-_NONE_GIVEN = (None,) * len(_BULK_OPTIONS)
-_BULK_KEYS = {"name", "data", "repeat", "missed_fires", *_BULK_OPTIONS}
-
-
-def _options(
-    job_id: str | None,
-    delay_ms: float | datetime | None,
-    delay: timedelta | None,
-    attempts: int | None,
-    backoff: Backoff | None,
-    durability: Durability | None,
-) -> JobOptions:
-    if attempts is not None and (not isinstance(attempts, int) or not 1 <= attempts < 2**32):
-        raise ConfigError(f"attempts is {attempts!r}; a job runs at least once")
-    named = None if durability is None else as_durability(durability)
-    return job_id, when(delay_ms, delay), attempts, as_backoff(backoff), named
-
-
-def _bulk_options(index: int, job: Mapping[str, Any]) -> JobOptions | None:
-    if job.keys() - _BULK_KEYS:
-        raise _bad_keys(index, job)
-    refuse(repeat=job.get("repeat"), missed_fires=job.get("missed_fires"))
-    given = tuple(map(job.get, _BULK_OPTIONS))
-    return None if given == _NONE_GIVEN else _options(*given)
-
-
-def _bad_keys(index: int, job: Mapping[str, Any]) -> ConfigError:
-    return ConfigError(
-        f"job {index} has the keys {sorted(job)}: name and data are required, "
-        f"{', '.join(sorted(_BULK_KEYS - {'name', 'data'}))} are possible"
-    )
-
-
-def _decoded(payload: bytes) -> Any:
-    try:
-        return decode(payload)
-    except DecodeError:
-        return None

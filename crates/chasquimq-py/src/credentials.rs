@@ -30,18 +30,23 @@ pub struct Credentials {
 struct Questions {
     /// By which Python finds the function.
     number: u64,
-    /// The mailbox of the event loop that was here last.
+    /// The mailbox of the event loop that was here last, unless one was chosen for good.
     slot: Mutex<Weak<Slot>>,
+    is_chosen: bool,
     /// Bounded by the connections, each of which asks one question at a time.
     waiting: Mutex<Vec<oneshot::Sender<Answer>>>,
 }
 
 #[pymethods]
 impl Credentials {
+    /// With a mailbox it alone is told of questions: callers that read theirs only while they wait cannot
+    /// answer for a connection that breaks between their calls, or after one of them has left.
     #[new]
-    fn new(number: u64) -> PyResult<Self> {
-        let (slot, waiting) = (Mutex::default(), Mutex::default());
-        let questions = Arc::new(Questions { number, slot, waiting });
+    #[pyo3(signature = (number, mailbox=None, /))]
+    fn new(number: u64, mailbox: Option<&Mailbox>) -> PyResult<Self> {
+        let slot = mailbox.map(|mailbox| Arc::downgrade(&mailbox.slot()));
+        let (is_chosen, slot) = (slot.is_some(), Mutex::new(slot.unwrap_or_default()));
+        let questions = Arc::new(Questions { number, slot, is_chosen, waiting: Mutex::default() });
         Ok(Self { owner: Owner::here()?, questions })
     }
 
@@ -57,8 +62,11 @@ impl Credentials {
 }
 
 impl Credentials {
-    /// From now on this mailbox is told of questions, also of those that wait.
+    /// From now on this mailbox is told of questions, also of those that wait; unless one was chosen.
     pub fn listen(&self, mailbox: &Mailbox) {
+        if self.questions.is_chosen {
+            return;
+        }
         let slot = mailbox.slot();
         let mut current = lock(&self.questions.slot);
         if std::ptr::eq(current.as_ptr(), Arc::as_ptr(&slot)) {

@@ -1,4 +1,5 @@
-//! Where results wait for an event loop: filled by Rust tasks, fetched by the loop all at once.
+//! Where results wait for an event loop, or for a thread that waits for its call: filled by Rust tasks,
+//! fetched all at once.
 
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::AsRawFd;
@@ -111,7 +112,7 @@ impl Slot {
 type Fetched<'py> = (u64, Option<Bound<'py, PyAny>>, Option<PyErr>);
 type Drained<'py> = (Vec<Fetched<'py>>, Vec<Notice>, Vec<u64>, Vec<Line>);
 
-/// The mailbox of one event loop.
+/// The mailbox of one event loop, or of a thread that waits for its call.
 #[pyclass(frozen, module = "chasquimq._native")]
 pub struct Mailbox {
     owner: Owner,
