@@ -104,7 +104,7 @@ const RIGHTS: &[Right] = &[
     right(WO, "exists", "K"),
     right(WO, "get", "K"),
     right(O, "xread", "COUNT 1 STREAMS K 0"),
-    right(O, "xinfo|stream", "K"),
+    right(WO, "xinfo|stream", "K"),
     extra(O, "info", "server", "chasqui doctor"),
     extra(W, "subscribe", "", "a short delay that begins while the promoter sleeps"),
     extra(W, "client|unblock", "0", "a quick stop"),
