@@ -321,7 +321,7 @@ async def test_data_that_cannot_be_decoded_kills_the_job_at_its_first_look(
 
     async with working(redis_server, queue_name, handler) as (queue, _):
         no_text = b"\xa1\xff"
-        await queue._adding.add_all(["n"], [no_text], [None], [None], 1)
+        await queue._adding.add_all([("n", no_text, None, None)], 1)
         await eventually_async(queue.peek_dlq, "the dead job")
         (dead,) = await queue.peek_dlq()
     assert (dead["reason"], dead["data"], dead["payload"]) == ("unrecoverable", None, no_text)

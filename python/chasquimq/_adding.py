@@ -2,14 +2,15 @@
 
 import asyncio
 import copy
+import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from ._codec import encode
 from ._hub import Hub, hub
 from ._native import Added, Job, Producer
-from ._types import JobOptions
+from ._types import Row
 from .errors import EncodeError
 
 
@@ -30,57 +31,66 @@ def payload_of(name: str, data: object, job_id: str | None) -> bytes:
     return encode(data)
 
 
-class _Batch:
-    """Adds of several callers, on their way or waiting for the end of the turn."""
+class Adding:
+    """Adds to one queue, from any event loop."""
 
-    __slots__ = ("_back", "_futures", "_now_ms", "data", "names", "options", "payloads")
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self._waiting: dict[Hub, tuple[list[Row], list[asyncio.Future[Job]]]] = {}
+        self._under_way = 0
+        self._crowded = False
+        """Whether adds came several at a time of late: then the next turn's are likely to."""
 
-    def __init__(self, back: Callable[[], None]) -> None:
-        self._back = back
-        self.names: list[str] = []
-        self.payloads: list[bytes] = []
-        self.data: list[Any] = []
-        self.options: list[JobOptions | None] = []
-        self._futures: list[asyncio.Future[Job]] = []
-        self._now_ms = 0
+    def add(self, row: Row) -> asyncio.Future[Job]:
+        """Add a job, with those of other callers in this turn of the loop; the future is the job.
 
-    def put(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        name: str,
-        payload: bytes,
-        data: Any,
-        options: JobOptions | None,
-    ) -> asyncio.Future[Job]:
-        """Take one more; the future is its job."""
-        self.names.append(name)
-        self.payloads.append(payload)
-        self.data.append(data)
-        self.options.append(options)
-        future: asyncio.Future[Job] = loop.create_future()
-        self._futures.append(future)
+        An add that comes alone does not wait for the turn's end.
+        """
+        here = hub()
+        future: asyncio.Future[Job] = here.loop.create_future()
+        waiting = self._waiting.get(here)
+        if waiting is not None:
+            rows, futures = waiting
+            rows.append(row)
+            futures.append(future)
+        elif self._under_way or self._crowded:
+            self._waiting[here] = [row], [future]
+            here.loop.call_soon(self.flush, here)
+        else:
+            self._send(here, [row], [future])
         return future
 
-    def send(self, hub: Hub, producer: Producer) -> None:
-        """Hand them to the engine."""
-        self._now_ms = time.time_ns() // 1_000_000
-        options = self.options if any(self.options) else None
-        try:
-            hub.ask(
-                self._answered, producer.add, self.names, self.payloads, options, one_caller=False
-            )
-        except Exception as error:
-            self._answered(None, error)
+    def flush(self, here: Hub) -> None:
+        """Send what waits."""
+        waiting = self._waiting.pop(here, None)
+        if waiting is not None:
+            self._crowded = self._under_way > 0 or len(waiting[0]) > 1
+            self._send(here, *waiting)
 
-    def _answered(self, added: Any, error: BaseException | None) -> None:
-        self._back()
+    def _send(self, here: Hub, rows: list[Row], futures: list[asyncio.Future[Job]]) -> None:
+        self._under_way += 1
+        answered = functools.partial(self._answered, rows, futures, _now_ms())
+        try:
+            here.ask(answered, self._producer.add, rows)
+        except Exception as error:
+            answered(None, error)
+
+    def _answered(
+        self,
+        rows: list[Row],
+        futures: list[asyncio.Future[Job]],
+        now_ms: int,
+        added: Any,
+        error: BaseException | None,
+    ) -> None:
+        self._under_way -= 1
         outcomes: Iterable[Job | BaseException]
         if error is not None:
             # Each caller raises an error of its own.
-            outcomes = (copy.copy(error) for _ in self._futures)
+            outcomes = (copy.copy(error) for _ in futures)
         else:
-            outcomes = added.jobs(self.names, self.data, self._now_ms)
-        for future, outcome in zip(self._futures, outcomes, strict=True):
+            outcomes = added.jobs(rows, now_ms)
+        for future, outcome in zip(futures, outcomes, strict=True):
             if future.cancelled():
                 continue
             if isinstance(outcome, Job):
@@ -88,64 +98,13 @@ class _Batch:
             else:
                 future.set_exception(outcome)
 
-
-class Adding:
-    """Adds to one queue, from any event loop."""
-
-    def __init__(self, producer: Producer) -> None:
-        self._producer = producer
-        self._waiting: dict[Hub, _Batch] = {}
-        self._under_way = 0
-        self._crowded = False
-        """Whether adds came several at a time of late: then the next turn's are likely to."""
-
-    def add(
-        self, name: str, payload: bytes, data: Any, options: JobOptions | None
-    ) -> asyncio.Future[Job]:
-        """Add a job, with those of other callers in this turn of the loop; the future is the job.
-
-        An add that comes alone does not wait for the turn's end.
-        """
-        here = hub()
-        batch = self._waiting.get(here)
-        if batch is not None:
-            return batch.put(here.loop, name, payload, data, options)
-        batch = _Batch(self._back)
-        future = batch.put(here.loop, name, payload, data, options)
-        if self._under_way or self._crowded:
-            self._waiting[here] = batch
-            here.loop.call_soon(self.flush, here)
-        else:
-            self._send(batch, here)
-        return future
-
-    def flush(self, here: Hub) -> None:
-        """Send what waits."""
-        batch = self._waiting.pop(here, None)
-        if batch is not None:
-            self._crowded = self._under_way > 0 or len(batch.names) > 1
-            self._send(batch, here)
-
-    def _send(self, batch: _Batch, here: Hub) -> None:
-        self._under_way += 1
-        batch.send(here, self._producer)
-
-    def _back(self) -> None:
-        self._under_way -= 1
-
-    async def add_all(
-        self,
-        names: list[str],
-        payloads: list[bytes],
-        data: list[Any],
-        options: list[JobOptions | None],
-        pack: int,
-    ) -> list[Job]:
+    async def add_all(self, rows: list[Row], pack: int) -> list[Job]:
         """Add the jobs of one caller, so many an entry."""
-        now_ms = time.time_ns() // 1_000_000
-        given = options if any(options) else None
-        added: Added = await hub().call(
-            self._producer.add, names, payloads, given, one_caller=True, pack=pack
-        )
-        jobs: list[Any] = added.jobs(names, data, now_ms)
+        now_ms = _now_ms()
+        added: Added = await hub().call(self._producer.add, rows, pack)
+        jobs: list[Any] = added.jobs(rows, now_ms)
         return jobs
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from . import _credentials
@@ -17,8 +17,6 @@ Receiver = Callable[[bool], None]
 
 Callback = Callable[[Any, BaseException | None], None]
 """Takes the value or the error of a reply."""
-
-_NONE: Mapping[str, object] = {}
 
 _hubs: dict[asyncio.AbstractEventLoop, "Hub"] = {}
 
@@ -51,22 +49,14 @@ class Hub:
         set_log_level(min(logging.INFO, max(logger.getEffectiveLevel(), logging.DEBUG)))
         loop.add_reader(self._mailbox.fileno(), self._drain)
 
-    def call(
-        self, method: Callable[..., None], *args: object, **options: object
-    ) -> asyncio.Future[Any]:
+    def call(self, method: Callable[..., None], *args: object) -> asyncio.Future[Any]:
         """Call the engine; the future is its reply. Cancelling that does not undo the call."""
-        return self._send(next(self._tickets), method, args, options)
+        return self._send(next(self._tickets), method, args)
 
-    def ask(
-        self,
-        callback: Callback,
-        method: Callable[..., None],
-        *args: object,
-        **options: object,
-    ) -> None:
+    def ask(self, callback: Callback, method: Callable[..., None], *args: object) -> None:
         """Call the engine, and the callback with its reply."""
         ticket = next(self._tickets)
-        method(self._mailbox, ticket, *args, **options)
+        method(self._mailbox, ticket, *args)
         self._callers[ticket] = callback
 
     async def subscribe(self, method: Callable[..., None], receiver: Receiver) -> int:
@@ -85,13 +75,9 @@ class Hub:
         self._receivers.pop(ticket, None)
 
     def _send(
-        self,
-        ticket: int,
-        method: Callable[..., None],
-        args: tuple[object, ...] = (),
-        options: Mapping[str, object] = _NONE,
+        self, ticket: int, method: Callable[..., None], args: tuple[object, ...] = ()
     ) -> asyncio.Future[Any]:
-        method(self._mailbox, ticket, *args, **options)
+        method(self._mailbox, ticket, *args)
         reply: asyncio.Future[Any] = self.loop.create_future()
         self._callers[ticket] = functools.partial(_resolve, reply)
         return reply

@@ -6,7 +6,7 @@ All of them raise ``ChasquiError`` in a child that was forked after the object w
 from typing import Any, final
 
 from ._address import Address
-from ._types import ConsumerOptions, FollowOptions, JobOptions, ProducerOptions, Reply
+from ._types import ConsumerOptions, FollowOptions, ProducerOptions, Reply, Row
 
 __all__ = [
     "Added",
@@ -34,10 +34,8 @@ def version() -> str:
 class Added:
     """What became of added jobs."""
 
-    def jobs(
-        self, names: list[str], data: list[Any], created_at_ms: int
-    ) -> list[Job | BaseException]:
-        """The jobs, once: of these names, with these data; errors in their place."""
+    def jobs(self, rows: list[Row], created_at_ms: int) -> list[Job | BaseException]:
+        """The jobs, once: what was added of these rows; errors in their place."""
 
 @final
 class Consumer:
@@ -166,20 +164,12 @@ class Producer:
 
     def __new__(cls, address: Address, options: ProducerOptions) -> Producer: ...
     def add(
-        self,
-        mailbox: Mailbox,
-        ticket: int,
-        names: list[str],
-        payloads: list[bytes],
-        options: list[JobOptions | None] | None,
-        *,
-        one_caller: bool,
-        pack: int = 1,
+        self, mailbox: Mailbox, ticket: int, rows: list[Row], pack: int | None = None, /
     ) -> None:
-        """Adds jobs, of which item ``n`` of each list tells; answers what became of them.
+        """Adds jobs; answers what became of them.
 
-        Those of one caller have the first error in common, and ``pack`` of them share an entry; of
-        several callers each has its own.
+        With ``pack`` they are those of one caller, and so many share an entry: they have the first
+        error in common. Without, each has its own.
         """
     def cancel_delayed(self, mailbox: Mailbox, ticket: int, job_id: str) -> None:
         """Takes a delayed job back; answers whether there was one."""

@@ -1,6 +1,6 @@
 """What crosses the border to the engine, as types."""
 
-from typing import TYPE_CHECKING, TypedDict, Union
+from typing import TYPE_CHECKING, Any, TypedDict, Union
 
 if TYPE_CHECKING:
     from ._native import Added, Credentials
@@ -12,6 +12,9 @@ When = tuple[int | None, int | None]
 
 JobOptions = tuple[str | None, When, int | None, "BackoffSpec | None", str | None]
 """Id, when, attempts, backoff, durability."""
+
+Row = tuple[str, bytes, JobOptions | None, Any]
+"""A job on its way in: name, encoded data, options, data."""
 
 Told = tuple[str, str, str, dict[str, str], str]
 """The arguments of ``QueueEvent``."""

@@ -12,7 +12,7 @@ from ._credentials import Credentials, asked, native
 from ._hub import hub
 from ._native import Job, Producer
 from ._options import Durability, as_durability, either, naturals, refuse, when
-from ._types import JobOptions
+from ._types import JobOptions, Row
 from .backoff import Backoff, as_backoff
 from .errors import ConfigError, DecodeError, ShutdownError
 
@@ -165,9 +165,11 @@ class Queue:
         if repeat is not None or missed_fires is not None:
             refuse(repeat=repeat, missed_fires=missed_fires)
         payload = payload_of(name, data, job_id)
-        options = _options(job_id, delay_ms, delay, attempts, backoff, durability)
-        self._check_open()
-        return await self._adding.add(name, payload, data, options)
+        given = (job_id, delay_ms, delay, attempts, backoff, durability)
+        options = None if given == _NONE_GIVEN else _options(*given)
+        if self._closed:
+            self._check_open()
+        return await self._adding.add((name, payload, options, data))
 
     async def add_unique(
         self,
@@ -215,21 +217,18 @@ class Queue:
         """
         if not isinstance(pack, int) or not 1 <= pack <= MOST_PACKED:
             raise ConfigError(f"pack is {pack!r}; it must be 1 to {MOST_PACKED} jobs an entry")
-        names, payloads, data, options = [], [], [], []
+        rows: list[Row] = []
         for index, job in enumerate(jobs):
             try:
                 name, value = job["name"], job["data"]
             except KeyError:
                 raise _bad_keys(index, job) from None
             extra = _bulk_options(index, job) if len(job) > 2 else None
-            names.append(name)
-            payloads.append(payload_of(name, value, extra and extra[0]))
-            data.append(value)
-            options.append(extra)
+            rows.append((name, payload_of(name, value, extra and extra[0]), extra, value))
         self._check_open()
-        if not names:
+        if not rows:
             return []
-        return await self._adding.add_all(names, payloads, data, options, pack)
+        return await self._adding.add_all(rows, pack)
 
     async def cancel_delayed(self, job_id: str) -> bool:
         """Take back a delayed or retrying job; ``False`` when there is none of this id."""
@@ -280,6 +279,7 @@ class Queue:
 
 
 _BULK_OPTIONS = ("job_id", "delay_ms", "delay", "attempts", "backoff", "durability")
+_NONE_GIVEN = (None,) * len(_BULK_OPTIONS)
 _BULK_KEYS = {"name", "data", "repeat", "missed_fires", *_BULK_OPTIONS}
 
 
@@ -290,16 +290,7 @@ def _options(
     attempts: int | None,
     backoff: Backoff | None,
     durability: Durability | None,
-) -> JobOptions | None:
-    if (
-        job_id is None
-        and delay_ms is None
-        and delay is None
-        and attempts is None
-        and backoff is None
-        and durability is None
-    ):
-        return None
+) -> JobOptions:
     if attempts is not None and (not isinstance(attempts, int) or not 1 <= attempts < 2**32):
         raise ConfigError(f"attempts is {attempts!r}; a job runs at least once")
     named = None if durability is None else as_durability(durability)
@@ -310,7 +301,8 @@ def _bulk_options(index: int, job: Mapping[str, Any]) -> JobOptions | None:
     if job.keys() - _BULK_KEYS:
         raise _bad_keys(index, job)
     refuse(repeat=job.get("repeat"), missed_fires=job.get("missed_fires"))
-    return _options(*(job.get(key) for key in _BULK_OPTIONS))
+    given = tuple(map(job.get, _BULK_OPTIONS))
+    return None if given == _NONE_GIVEN else _options(*given)
 
 
 def _bad_keys(index: int, job: Mapping[str, Any]) -> ConfigError:

@@ -1,41 +1,46 @@
-//! Jobs on their way in: parallel lists from Python, engine jobs out of them, and what became of each.
+//! Jobs on their way in: rows from Python, engine jobs out of them, and what became of each.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use chasquimq::{ErrorKind, JobId, Producer, RawJob};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::errors::Failure;
 use crate::job::Job;
 use crate::options::JobOptions;
 
+/// Where what stands in a row.
+const NAME: usize = 0;
+const PAYLOAD: usize = 1;
+const OPTIONS: usize = 2;
+const DATA: usize = 3;
+
 /// The most that the engine adds all or none.
 const ALL_OR_NONE: usize = 500;
 
-/// Jobs of which item `n` of each list tells; no options at all are `None`.
-pub fn jobs(
-    names: &Bound<'_, PyList>,
-    payloads: &Bound<'_, PyList>,
-    options: Option<&Bound<'_, PyList>>,
-) -> PyResult<Vec<RawJob>> {
+/// The jobs that these rows tell of: name, encoded data, options or `None`, data.
+pub fn jobs(rows: &Bound<'_, PyList>) -> PyResult<Vec<RawJob>> {
     // One buffer for all: a piece of it costs less than one of its own.
-    let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(payloads.len()));
-    for payload in payloads {
-        bytes.extend_from_slice(payload.cast::<PyBytes>()?.as_bytes());
-        ends.push(bytes.len());
+    let (mut bytes, mut heads) = (Vec::new(), Vec::with_capacity(rows.len()));
+    for row in rows {
+        let row = row.cast::<PyTuple>()?;
+        let name = text(&row.get_item(NAME)?)?;
+        let options = row.get_item(OPTIONS)?.extract::<Option<JobOptions>>()?;
+        bytes.extend_from_slice(row.get_item(PAYLOAD)?.cast::<PyBytes>()?.as_bytes());
+        heads.push((name, options, bytes.len()));
     }
     let (bytes, mut begin) = (Bytes::from(bytes), 0);
-    let mut jobs = Vec::with_capacity(ends.len());
-    for (index, (name, end)) in names.iter().zip(ends).enumerate() {
-        let options = options.map(|options| options.get_item(index)).transpose()?;
-        let options = options.map(|options| options.extract::<Option<JobOptions>>()).transpose()?;
-        let name = name.cast::<PyString>()?.to_str()?.to_owned();
-        jobs.push(JobOptions::job(options.flatten(), name, bytes.slice(begin..end)));
-        begin = end;
-    }
-    Ok(jobs)
+    let jobs = heads.into_iter().map(|(name, options, end)| {
+        let payload = bytes.slice(std::mem::replace(&mut begin, end)..end);
+        JobOptions::job(options, name, payload)
+    });
+    Ok(jobs.collect())
+}
+
+fn text(name: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(name.cast::<PyString>()?.to_str()?.to_owned())
 }
 
 /// Adds jobs of several callers: the error of one is not the others'.
@@ -100,18 +105,17 @@ impl From<Vec<Result<JobId, Failure>>> for Added {
 
 #[pymethods]
 impl Added {
-    /// The jobs, once: what was added under these names with these data; errors in their place.
+    /// The jobs, once: what was added of these rows; errors in their place.
     fn jobs<'py>(
         &self,
         py: Python<'py>,
-        names: &Bound<'py, PyList>,
-        data: &Bound<'py, PyList>,
+        rows: &Bound<'py, PyList>,
         created_at_ms: u64,
     ) -> PyResult<Bound<'py, PyList>> {
         let outcomes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let jobs = PyList::empty(py);
         let mut last: Option<(Bound<'_, PyAny>, Arc<str>)> = None;
-        for ((outcome, name), data) in outcomes.into_iter().zip(names).zip(data) {
+        for (outcome, row) in outcomes.into_iter().zip(rows) {
             let id = match outcome {
                 Ok(id) => id,
                 Err(failure) => {
@@ -119,14 +123,14 @@ impl Added {
                     continue;
                 }
             };
+            let row = row.cast::<PyTuple>()?;
+            let (name, data) = (row.get_item(NAME)?, row.get_item(DATA)?);
             let shared = match &last {
                 Some((last, shared)) if last.is(&name) => Arc::clone(shared),
                 _ => name.cast::<PyString>()?.to_str()?.into(),
             };
-            jobs.append(Py::new(
-                py,
-                Job::added(id, Arc::clone(&shared), data.unbind(), created_at_ms),
-            )?)?;
+            let job = Job::added(id, Arc::clone(&shared), data.unbind(), created_at_ms);
+            jobs.append(Py::new(py, job)?)?;
             last = Some((name, shared));
         }
         Ok(jobs)

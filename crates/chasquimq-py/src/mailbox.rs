@@ -1,8 +1,7 @@
 //! Where results wait for an event loop: filled by Rust tasks, fetched by the loop all at once.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chasquimq::events::Tailed;
@@ -10,6 +9,7 @@ use chasquimq::{DlqEntry, JobId, Report};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use rustix::io::ioctl_fionbio;
 
 use crate::adding::Added;
 use crate::errors::Failure;
@@ -54,8 +54,8 @@ impl Content {
 pub struct Slot {
     content: Mutex<Content>,
     /// Both ends live as long as any task may ring, so that none writes to a closed or reused descriptor.
-    bell: UnixStream,
-    ear: UnixStream,
+    bell: PipeWriter,
+    ear: PipeReader,
 }
 
 impl Slot {
@@ -80,7 +80,7 @@ impl Slot {
 
     /// Wakes the event loop.
     pub fn ring(&self) {
-        // A full socket means that the loop has not answered earlier rings: it will come anyway.
+        // A full pipe means that the loop has not answered earlier rings: it will come anyway.
         let _ = (&self.bell).write(&[0]);
     }
 
@@ -123,9 +123,9 @@ impl Mailbox {
     #[new]
     fn new() -> PyResult<Self> {
         let owner = Owner::here()?;
-        let (bell, ear) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        ear.set_nonblocking(true)?;
+        let (ear, bell) = pipe()?;
+        ioctl_fionbio(&bell, true).map_err(io::Error::from)?;
+        ioctl_fionbio(&ear, true).map_err(io::Error::from)?;
         let slot = Arc::new(Slot { content: Mutex::default(), bell, ear });
         if let Some(logs) = runtime::logs() {
             logs.listen(&slot);

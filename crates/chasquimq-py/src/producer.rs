@@ -59,27 +59,23 @@ impl Producer {
         Ok(Self { owner: Owner::here()?, link: Arc::new(link), credentials })
     }
 
-    /// Adds jobs, of which item `n` of each list tells; answers what became of them. Those of one
-    /// caller have the first error in common, and `pack` of them share an entry; of several callers
-    /// each has its own.
-    #[pyo3(signature = (mailbox, ticket, names, payloads, options, *, one_caller, pack=1))]
-    #[expect(clippy::too_many_arguments, reason = "parallel lists cross the border fastest")]
+    /// Adds jobs; answers what became of them. With `pack` they are those of one caller, and so many
+    /// share an entry: they have the first error in common. Without, each has its own.
+    #[pyo3(signature = (mailbox, ticket, rows, pack=None, /))]
     fn add(
         &self,
         mailbox: &Mailbox,
         ticket: u64,
-        names: &Bound<'_, PyList>,
-        payloads: &Bound<'_, PyList>,
-        options: Option<&Bound<'_, PyList>>,
-        one_caller: bool,
-        pack: usize,
+        rows: &Bound<'_, PyList>,
+        pack: Option<usize>,
     ) -> PyResult<()> {
-        let jobs = adding::jobs(names, payloads, options)?;
+        let jobs = adding::jobs(rows)?;
         self.call(mailbox, ticket, async move |engine: chasquimq::Producer<()>| {
-            let outcomes = if one_caller {
-                engine.add_raw_packed(jobs, pack).await?.into_iter().map(Ok).collect()
-            } else {
-                adding::add_each(&engine, jobs).await
+            let outcomes = match pack {
+                Some(pack) => {
+                    engine.add_raw_packed(jobs, pack).await?.into_iter().map(Ok).collect()
+                }
+                None => adding::add_each(&engine, jobs).await,
             };
             Ok(Value::Added(outcomes))
         })
