@@ -5,7 +5,7 @@
 --       names, attempts, durations in us, joined by line ends when they are several; the jobs are those
 --       of one entry, or one an entry
 -- Returns the number of entries when all are stored and told of, else
---         {entries stored, events dropped, per entry 1 stored | another number: settled before}.
+--         {entries stored, events dropped, per entry 1 stored | 0 settled before}.
 local TOLD = 7
 local least, greatest, entries = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local after = 7 + entries
@@ -42,7 +42,7 @@ local function delete()
   end
 end
 
--- Per entry 1, or another number when it was settled before.
+-- Per entry 1, or 0 when it was settled before.
 local function acknowledge()
   local gone = {}
   local all = redis.call('XACK', stream, group, unpack(ARGV, 7, after - 1)) == entries
