@@ -64,7 +64,6 @@ impl Diagnosis {
 /// All that the checks look at.
 struct Facts {
     hello: Hello,
-    server: ServerVersion,
     info: HashMap<String, String>,
     settings: Settings,
     /// By how much the server's clock is ahead of ours, in milliseconds.
@@ -95,7 +94,7 @@ pub async fn examine(url: &str, queue: Option<&str>, roles: &[Role]) -> Result<D
     exam.close().await;
     let facts = facts.map_err(|error| error.context(format_args!("examining {}", redact(url))))?;
     let findings = checks::all(&facts);
-    Ok(Diagnosis { url: redact(url), server: facts.server, user: facts.user, findings })
+    Ok(Diagnosis { url: redact(url), server: facts.hello.server, user: facts.user, findings })
 }
 
 /// Asks a server which one it is.
@@ -106,20 +105,12 @@ pub async fn examine(url: &str, queue: Option<&str>, roles: &[Role]) -> Result<D
 pub async fn server_version(url: &str) -> Result<ServerVersion> {
     let (tuning, events) = (ConnectionTuning::default(), EventsConfig::default());
     let store = Store::connect(url, "default", &tuning, &events, None).await?;
-    let found = store.capabilities();
-    let mut server = ServerVersion::new(&found.server, &found.version);
-    server.xackdel |= found.ackdel();
     store.close().await;
-    Ok(server)
+    Ok(store.server().clone())
 }
 
 async fn ask(exam: &Exam, queue: Option<&str>, roles: &[Role]) -> Result<Facts> {
     let hello = exam.hello().await?;
-    let mut server = ServerVersion::new(&hello.server, &hello.version);
-    // A replica refuses the question, as it refuses every write.
-    if server.is_valkey() && hello.role == "master" {
-        server.xackdel |= exam.knows_xackdel(&server).await?;
-    }
     let settings = Settings {
         fsync: exam.setting("appendfsync").await?,
         save: exam.setting("save").await?,
@@ -138,9 +129,8 @@ async fn ask(exam: &Exam, queue: Option<&str>, roles: &[Role]) -> Result<Facts> 
         user: exam.user().await?,
         roles: roles.to_vec(),
         queue: queue.map(ToOwned::to_owned),
-        denied: exam.denied(rights(roles, &server)).await?,
+        denied: exam.denied(rights(roles, &hello.server)).await?,
         hello,
-        server,
     })
 }
 

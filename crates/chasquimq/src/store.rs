@@ -4,10 +4,10 @@
 //! its own that a reader blocks on. Each verb but those that wait is timed for the metrics.
 
 mod adding;
-mod capabilities;
 mod exam;
 pub(crate) mod feed;
 mod finish;
+mod hello;
 mod intake;
 pub(crate) mod keys;
 pub(crate) mod moves;
@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 pub(crate) use adding::Terms;
-pub use capabilities::Capabilities;
-pub(crate) use exam::{Denied, Exam, Hello};
+pub(crate) use exam::{Denied, Exam};
+pub(crate) use hello::Hello;
 pub(crate) use intake::Intake;
 pub use keys::Keys;
 pub(crate) use moves::{Burial, Completed, Completion, Release, Released, Retry, Stored};
@@ -44,6 +44,7 @@ pub(crate) use transport::{Messages, Reconnects};
 use crate::config::{ConnectionTuning, EventsConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Guarded, QueueCounts};
+use crate::version::ServerVersion;
 
 /// The most a script is given at once, so that it does not hold up the server.
 const CHUNK: usize = 500;
@@ -52,7 +53,7 @@ const CHUNK: usize = 500;
 pub(crate) struct Store {
     link: Link,
     keys: Keys,
-    capabilities: Capabilities,
+    server: ServerVersion,
     events: EventsConfig,
     metrics: Option<Arc<Guarded>>,
     sendings: Sendings,
@@ -122,8 +123,7 @@ pub(crate) struct Replay {
 }
 
 impl Store {
-    /// Connects, finds out what the server can do, and refuses one that cannot do enough. Metrics
-    /// are told how long each verb took.
+    /// Connects, and refuses a server that is too old. Metrics are told how long each verb took.
     pub async fn connect(
         url: &str,
         queue: &str,
@@ -133,20 +133,19 @@ impl Store {
     ) -> Result<Self> {
         let keys = Keys::new(queue)?;
         let link = Link::connect(url, &keys.stream, tuning, Duration::ZERO).await?;
-        let capabilities = Capabilities::detect(&link, &keys.stream)
-            .await
-            .map_err(|error| error.context(format_args!("looking at {}", redact(url))))?;
-        let Capabilities { server, version, .. } = &capabilities;
-        tracing::debug!(server, version, ackdel = capabilities.ackdel(), "connected");
+        let server = Hello::ask(&link).await.and_then(Hello::served);
+        let server =
+            server.map_err(|error| error.context(format_args!("looking at {}", redact(url))))?;
+        tracing::debug!(server = server.server, version = server.version, "connected");
         let (url, tuning, events) = (url.to_owned(), tuning.clone(), events.clone());
         let metrics = metrics.filter(|metrics| metrics.is_heard());
         let sendings = Sendings::default();
-        Ok(Self { link, keys, capabilities, events, metrics, sendings, url, tuning })
+        Ok(Self { link, keys, server, events, metrics, sendings, url, tuning })
     }
 
-    /// What the server can do.
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+    /// Which server it is.
+    pub fn server(&self) -> &ServerVersion {
+        &self.server
     }
 
     /// The queue's keys.

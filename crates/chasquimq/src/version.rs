@@ -19,22 +19,22 @@ pub struct ServerVersion {
     pub server: String,
     /// Its own version, such as `8.1.8`.
     pub version: String,
-    /// Whether it knows XACKDEL. Redis does from 8.2 on; a Valkey is asked.
-    pub xackdel: bool,
 }
 
 impl ServerVersion {
     pub(crate) fn new(server: &str, version: &str) -> Self {
-        let xackdel = server != "valkey" && numbers(version) >= (8, 2, 0);
-        Self { server: server.to_owned(), version: version.to_owned(), xackdel }
+        Self { server: server.to_owned(), version: version.to_owned() }
     }
 
     pub(crate) fn is_valkey(&self) -> bool {
         self.server == "valkey"
     }
 
+    /// Of `8.2.3` or `7.0.15-something`; what is missing counts as 0.
     pub(crate) fn numbers(&self) -> Numbers {
-        numbers(&self.version)
+        let mut parts = self.version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+        let mut next = || parts.next().unwrap_or(0);
+        (next(), next(), next())
     }
 
     /// Whether it is new enough for the engine.
@@ -68,13 +68,6 @@ impl FromStr for ServerVersion {
             ))),
         }
     }
-}
-
-/// Of `8.2.3` or `7.0.15-something`; what is missing counts as 0.
-pub(crate) fn numbers(version: &str) -> Numbers {
-    let mut parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
-    let mut next = || parts.next().unwrap_or(0);
-    (next(), next(), next())
 }
 
 #[cfg(test)]

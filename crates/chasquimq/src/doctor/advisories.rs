@@ -37,7 +37,7 @@ const ADVISORIES: &[Advisory] = &[
     },
     Advisory {
         id: "CVE-2025-62507",
-        what: "XACKDEL with several ids may run code on the server; the engine does not use it there",
+        what: "XACKDEL with several ids may run code on the server; the engine does not use it",
         redis: Affected { since: (8, 2, 0), mended: &[(8, 2, 3)] },
         valkey: NEVER,
     },

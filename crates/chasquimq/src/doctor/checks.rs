@@ -45,8 +45,8 @@ impl Facts {
 }
 
 fn server(facts: &Facts) -> Finding {
-    let found = format!("{}, {}", facts.server, facts.hello.mode);
-    if facts.server.is_served() {
+    let found = format!("{}, {}", facts.hello.server, facts.hello.mode);
+    if facts.hello.server.is_served() {
         return finding("server", Green, found, "");
     }
     let advice = "use Redis 6.2 or later, or Valkey 7.2 or later: this one lacks XAUTOCLAIM, so jobs of \
@@ -55,18 +55,17 @@ fn server(facts: &Facts) -> Finding {
 }
 
 fn capabilities(facts: &Facts) -> Finding {
-    let either = |known: bool, has: &str, lacks: &str| if known { has } else { lacks }.to_owned();
-    let settles = either(facts.server.xackdel, "XACKDEL", "no XACKDEL: XACK and XDEL instead");
-    let waits = either(facts.server.has_waitaof(), "WAITAOF", "no WAITAOF");
-    finding("capabilities", Green, format!("{settles}; {waits}"), "")
+    let knows = facts.hello.server.has_waitaof();
+    let found = if knows { "WAITAOF" } else { "no WAITAOF: no durability \"aof\"" };
+    finding("capabilities", Green, found, "")
 }
 
 fn advisories(facts: &Facts) -> Vec<Finding> {
-    let known: Vec<_> = advisories::of(&facts.server)
+    let known: Vec<_> = advisories::of(&facts.hello.server)
         .map(|advisory| {
             let advice = format!(
                 "update to {} or later, unless your distribution has mended it in this version",
-                advisory.mended_in(&facts.server)
+                advisory.mended_in(&facts.hello.server)
             );
             finding("advisories", Yellow, format!("{}: {}", advisory.id, advisory.what), advice)
         })

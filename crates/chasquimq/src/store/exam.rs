@@ -7,27 +7,16 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 
 use super::transport::{Arg, Link, Reply, bytes};
-use super::{Keys, capabilities};
+use super::{Hello, Keys};
 use crate::acl::{KEY, Right};
 use crate::config::ConnectionTuning;
 use crate::error::{ErrorKind, Result};
-use crate::version::ServerVersion;
 
 /// A connection that asks.
 pub(crate) struct Exam {
     link: Link,
     keys: Keys,
     probe: Bytes,
-}
-
-/// How a server introduces itself.
-pub(crate) struct Hello {
-    pub server: String,
-    pub version: String,
-    /// `standalone`, `cluster` or `sentinel`.
-    pub mode: String,
-    /// `master` or `replica`.
-    pub role: String,
 }
 
 /// Why a command was refused.
@@ -48,16 +37,7 @@ impl Exam {
     }
 
     pub async fn hello(&self) -> Result<Hello> {
-        let hello = self.link.call("HELLO", vec![]).await?;
-        let field = |name| capabilities::field(&hello, name).unwrap_or_default();
-        let (server, version) = (field("server"), field("version"));
-        Ok(Hello { server, version, mode: field("mode"), role: field("role") })
-    }
-
-    /// Whether the server knows XACKDEL, as far as this user may find out.
-    pub async fn knows_xackdel(&self, server: &ServerVersion) -> Result<bool> {
-        let (link, stream) = (&self.link, &self.keys.stream);
-        capabilities::has_ackdel(link, stream, &server.server, &server.version).await
+        Hello::ask(&self.link).await
     }
 
     /// What INFO tells; nothing where the user may not ask.

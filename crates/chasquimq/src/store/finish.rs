@@ -3,9 +3,12 @@
 
 use super::moves::{Completed, Completion, Stored};
 use super::packing::{column, decimal, is_line};
-use super::transport::{Arg, Reply, bytes, int, is_unknown_command};
-use super::{Store, flag, scripts};
+use super::transport::{Arg, Reply, bytes, int};
+use super::{Store, scripts};
 use crate::error::Result;
+
+/// In a smaller batch, looking whether one trim deletes it costs the server more than the trim saves.
+const TRIM_FROM: usize = 8;
 
 impl Completion {
     /// Whether nobody else can hold the entry, all its jobs are done, no id is to be released, and
@@ -25,20 +28,17 @@ impl Store {
         consumer: &str,
         batch: &[&Completion],
     ) -> Result<Vec<Stored>> {
-        let (ackdel, entries) = (self.capabilities().ackdel(), batch.len());
-        let mut args = self.preamble(group, consumer, 5 + entries * 2);
-        args.extend([flag(ackdel), int(entries as u64)]);
+        let entries = batch.len();
+        let mut args = self.preamble(group, consumer, 6 + entries * 2);
+        args.extend(ends(batch));
+        args.push(int(entries as u64));
         args.extend(batch.iter().map(|entry| bytes(&entry.entry)));
         if self.events.enabled {
             tell(batch, self.pack(), &mut args);
         }
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events];
-        let reply = self.run(&scripts::FINISH, &keys, args).await;
-        if reply.as_ref().is_err_and(|error| ackdel && is_unknown_command(error)) {
-            self.capabilities().downgrade();
-        }
-        self.finished(&reply?, entries)
+        self.finished(&self.run(&scripts::FINISH, &keys, args).await?, entries)
     }
 
     fn finished(&self, reply: &Reply, entries: usize) -> Result<Vec<Stored>> {
@@ -51,6 +51,23 @@ impl Store {
             _ => Err(super::unexpected("a settlement")),
         }
     }
+}
+
+/// The least and the greatest id of a batch that may be worth a trim, else empty texts.
+fn ends(batch: &[&Completion]) -> [Arg; 2] {
+    let worth_it = if batch.len() < TRIM_FROM { &[] } else { batch };
+    let numbered = worth_it.iter().map(|entry| Some((numbers(&entry.entry)?, &entry.entry)));
+    let ids: Vec<_> = numbered.collect::<Option<_>>().unwrap_or_default();
+    match (ids.iter().min(), ids.iter().max()) {
+        (Some((_, least)), Some((_, greatest))) => [bytes(least), bytes(greatest)],
+        _ => ["".into(), "".into()],
+    }
+}
+
+/// Milliseconds and sequence number of an id.
+fn numbers(id: &[u8]) -> Option<(u64, u64)> {
+    let (ms, sequence) = std::str::from_utf8(id).ok()?.split_once('-')?;
+    Some((ms.parse().ok()?, sequence.parse().ok()?))
 }
 
 fn stored(answer: &Reply) -> Stored {

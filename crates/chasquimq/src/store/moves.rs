@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::packing::{column, decimal, is_line};
-use super::transport::{Arg, Reply, bytes, classify, int, is_unknown_command};
+use super::transport::{Arg, Reply, bytes, classify, int};
 use super::{Store, flag, scripts};
 use crate::error::{Error, Result};
 
@@ -101,8 +101,7 @@ impl Store {
     ) -> Result<Vec<Stored>> {
         let k = self.keys();
         let keys = [&k.stream, &k.settled, &k.events, &k.unique];
-        let mut args = self.preamble(group, consumer, 5 + batch.len() * 10);
-        args.push(flag(self.capabilities().ackdel()));
+        let mut args = self.preamble(group, consumer, 3 + batch.len() * 10);
         for entry in batch {
             args.extend([bytes(&entry.entry), flag(entry.check_owner), int(entry.total as u64)]);
             args.push(int(entry.jobs.len() as u64));
@@ -111,13 +110,7 @@ impl Store {
                 args.extend([int(job.run.into()), int(job.duration_us), flag(job.unique)]);
             }
         }
-        match self.run(&scripts::COMPLETE, &keys, args).await {
-            Err(error) if self.capabilities().ackdel() && is_unknown_command(&error) => {
-                self.capabilities().downgrade();
-                Err(error)
-            }
-            reply => self.results(&reply?, batch.len()),
-        }
+        self.results(&self.run(&scripts::COMPLETE, &keys, args).await?, batch.len())
     }
 
     /// running -> delayed.

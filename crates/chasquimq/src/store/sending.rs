@@ -20,7 +20,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::transport::{Arg, Assurance, Call, Line, Reply, int, is_unknown_command};
-use super::{CHUNK, Capabilities, NewJob, Store, flags, scripts};
+use super::{CHUNK, NewJob, Store, flags, scripts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::JobId;
 
@@ -229,9 +229,9 @@ impl Store {
             return Ok(());
         };
         Err(if is_unknown_command(&error) {
-            let Capabilities { server, version, .. } = self.capabilities();
+            let server = self.server();
             let why = format!(
-                "durability \"aof\" needs WAITAOF, which {server} {version} does not know: use Redis \
+                "durability \"aof\" needs WAITAOF, which {server} does not know: use Redis \
                  or Valkey 7.2 or later, or durability \"replica\""
             );
             Error::new(ErrorKind::Unsupported, why).with_source(error)

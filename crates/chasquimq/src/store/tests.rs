@@ -15,6 +15,7 @@ mod sending;
 mod settling;
 mod support;
 mod told;
+mod trimming;
 mod vectors;
 
 use std::collections::BTreeSet;

@@ -17,12 +17,10 @@ fn healthy() -> Facts {
     let known = |text: &str| Some(text.to_owned());
     Facts {
         hello: Hello {
-            server: "redis".into(),
-            version: "8.6.3".into(),
+            server: ServerVersion::new("redis", "8.6.3"),
             mode: "standalone".into(),
             role: "master".into(),
         },
-        server: ServerVersion::new("redis", "8.6.3"),
         info: info.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
         settings: Settings { fsync: known("everysec"), save: known(""), min_replicas: known("1") },
         ahead_ms: -3,
@@ -46,7 +44,7 @@ fn with(name: &str, value: &str) -> Facts {
 
 fn denied(why: Denied, commands: &[&str]) -> Facts {
     facts(|facts| {
-        let rights = rights_of(&facts.roles, &facts.server);
+        let rights = rights_of(&facts.roles, &facts.hello.server);
         let denied = rights.filter(|right| commands.contains(&right.command));
         facts.denied = denied.map(|right| (right, why)).collect();
     })
@@ -70,7 +68,7 @@ fn whatever_is_not_green_says_what_to_do() {
         with("maxmemory_policy", "volatile-lru"),
         with("aof_enabled", "0"),
         with("aof_last_write_status", "err"),
-        facts(|facts| facts.server = ServerVersion::new("redis", "6.0.16")),
+        facts(|facts| facts.hello.server = ServerVersion::new("redis", "6.0.16")),
         facts(|facts| facts.ahead_ms = 90_000),
         facts(|facts| facts.latency = Duration::from_secs(2)),
         denied(Denied::Command, &["wait"]),

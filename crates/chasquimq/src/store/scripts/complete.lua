@@ -1,7 +1,7 @@
 -- complete: running -> done. Marks jobs settled; acknowledges and deletes entries that are through.
 -- KEYS  4 unique
--- ARGV  4 XACKDEL available (1|0), then per entry: id, look at the owner (1|0), jobs in the entry,
---       jobs settled now, and per job: index, id, name, attempt, duration in us, release the id (1|0)
+-- ARGV  4… per entry: id, look at the owner (1|0), jobs in the entry, jobs settled now, and per job:
+--       index, id, name, attempt, duration in us, release the id (1|0)
 -- Returns {entries stored, per entry 1 stored | 0 not this consumer's or settled before,
 --          and at the end events dropped, if any}.
 local STRIDE = 6
@@ -19,9 +19,6 @@ local function settle_jobs(entry, first, last)
 end
 
 local function acknowledge()
-  if ARGV[4] == '1' then
-    return redis.call('XACKDEL', stream, group, 'IDS', #closing, unpack(closing))
-  end
   local acked, gone = {}, {}
   for n, id in ipairs(closing) do
     acked[n] = redis.call('XACK', stream, group, id)
@@ -39,7 +36,7 @@ local function tell_jobs(entry)
   end
 end
 
-local i = 5
+local i = 4
 while i <= #ARGV do
   local id, total, jobs = ARGV[i], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   local entry = {slot = #reply + 1, jobs = {}}

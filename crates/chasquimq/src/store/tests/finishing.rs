@@ -24,49 +24,39 @@ async fn packing(pack: usize) -> Queue<'static> {
 
 #[tokio::test]
 async fn finish_acknowledges_deletes_and_tells_of_several_jobs_in_an_entry() {
-    for ackdel in [true, false] {
-        let queue = packing(2).await;
-        if !ackdel {
-            queue.store.capabilities().downgrade();
-        }
-        let ids = queue.deliver(&["a", "b", "c", "d"]).await;
-        let batch = [plain(&ids[0], "x"), plain(&ids[1], "y"), plain(&ids[3], "z")];
-        assert_eq!(verdicts(&finish(&queue, &batch).await), "yyy");
-        let after = queue.dump().await;
-        assert_eq!(after.values(), ["c"]);
-        assert_eq!(after.pending, [(text(&ids[2]), ME.to_owned(), 1)]);
-        assert_eq!(
-            after.events,
-            [
-                "e=completed id=x\ny n=send\nsend attempt=1\n1 duration_us=250\n250 k=2",
-                "e=completed id=z n=send attempt=1 duration_us=250",
-            ]
-        );
-        assert!(after.settled.is_empty() && after.odd.is_empty());
-        assert_eq!(verdicts(&finish(&queue, &batch).await), "nnn", "settled before");
-        assert_eq!(queue.dump().await, after);
-    }
+    let queue = packing(2).await;
+    let ids = queue.deliver(&["a", "b", "c", "d"]).await;
+    let batch = [plain(&ids[0], "x"), plain(&ids[1], "y"), plain(&ids[3], "z")];
+    assert_eq!(verdicts(&finish(&queue, &batch).await), "yyy");
+    let after = queue.dump().await;
+    assert_eq!(after.values(), ["c"]);
+    assert_eq!(after.pending, [(text(&ids[2]), ME.to_owned(), 1)]);
+    assert_eq!(
+        after.events,
+        [
+            "e=completed id=x\ny n=send\nsend attempt=1\n1 duration_us=250\n250 k=2",
+            "e=completed id=z n=send attempt=1 duration_us=250",
+        ]
+    );
+    assert!(after.settled.is_empty() && after.odd.is_empty());
+    assert_eq!(verdicts(&finish(&queue, &batch).await), "nnn", "settled before");
+    assert_eq!(queue.dump().await, after);
 }
 
 #[tokio::test]
 async fn a_late_finish_leaves_no_bitmap_of_an_entry_that_another_has_settled_in_part() {
-    for ackdel in [true, false] {
-        let queue = packing(2).await;
-        if !ackdel {
-            queue.store.capabilities().downgrade();
-        }
-        let ids = queue.deliver(&["ab"]).await;
-        queue.hand_to(OTHER, &ids[0]).await;
-        let part = done(&ids[0], 2, &[1]);
-        let part = queue.store.complete(GROUP, OTHER, &[&part]).await.unwrap();
-        assert_eq!(verdicts(&part), "y");
-        assert_eq!(queue.dump().await.settled.len(), 1);
-        let whole = Completion { check_owner: false, ..done(&ids[0], 2, &[0, 1]) };
-        assert_eq!(verdicts(&finish(&queue, &[whole]).await), "y");
-        let after = queue.dump().await;
-        assert!(after.values().is_empty() && after.pending.is_empty(), "{after:?}");
-        assert!(after.settled.is_empty(), "{:?}", after.settled);
-    }
+    let queue = packing(2).await;
+    let ids = queue.deliver(&["ab"]).await;
+    queue.hand_to(OTHER, &ids[0]).await;
+    let part = done(&ids[0], 2, &[1]);
+    let part = queue.store.complete(GROUP, OTHER, &[&part]).await.unwrap();
+    assert_eq!(verdicts(&part), "y");
+    assert_eq!(queue.dump().await.settled.len(), 1);
+    let whole = Completion { check_owner: false, ..done(&ids[0], 2, &[0, 1]) };
+    assert_eq!(verdicts(&finish(&queue, &[whole]).await), "y");
+    let after = queue.dump().await;
+    assert!(after.values().is_empty() && after.pending.is_empty(), "{after:?}");
+    assert!(after.settled.is_empty(), "{:?}", after.settled);
 }
 
 #[tokio::test]
@@ -83,31 +73,23 @@ async fn finish_does_the_same_when_nothing_is_to_be_told() {
 
 #[tokio::test]
 async fn finish_tells_only_of_what_it_stored() {
-    for ackdel in [true, false] {
-        let queue = packing(3).await;
-        if !ackdel {
-            queue.store.capabilities().downgrade();
-        }
-        let ids = queue.deliver(&["a", "b", "c", "d", "e"]).await;
-        finish(&queue, &[plain(&ids[1], "before")]).await;
-        let several = Completion { check_owner: false, ..done(&ids[4], 2, &[0, 1]) };
-        let batch = [
-            plain(&ids[0], "x"),
-            plain(&ids[1], "before"),
-            plain(&ids[2], "z"),
-            plain(&ids[3], "w"),
-            several,
-        ];
-        assert_eq!(verdicts(&finish(&queue, &batch).await), "ynyyy");
-        let after = queue.dump().await;
-        assert!(after.stream.is_empty() && after.pending.is_empty());
-        let told = |id: &str| format!("e=completed id={id} n=send attempt=1 duration_us=250");
-        let both = "e=completed id=job-0\njob-1 n=send\nsend attempt=1\n1 duration_us=250\n250 k=2";
-        assert_eq!(
-            after.events,
-            [told("before"), told("x"), told("z"), told("w"), both.to_owned()]
-        );
-    }
+    let queue = packing(3).await;
+    let ids = queue.deliver(&["a", "b", "c", "d", "e"]).await;
+    finish(&queue, &[plain(&ids[1], "before")]).await;
+    let several = Completion { check_owner: false, ..done(&ids[4], 2, &[0, 1]) };
+    let batch = [
+        plain(&ids[0], "x"),
+        plain(&ids[1], "before"),
+        plain(&ids[2], "z"),
+        plain(&ids[3], "w"),
+        several,
+    ];
+    assert_eq!(verdicts(&finish(&queue, &batch).await), "ynyyy");
+    let after = queue.dump().await;
+    assert!(after.stream.is_empty() && after.pending.is_empty());
+    let told = |id: &str| format!("e=completed id={id} n=send attempt=1 duration_us=250");
+    let both = "e=completed id=job-0\njob-1 n=send\nsend attempt=1\n1 duration_us=250\n250 k=2";
+    assert_eq!(after.events, [told("before"), told("x"), told("z"), told("w"), both.to_owned()]);
 }
 
 #[tokio::test]
@@ -130,20 +112,6 @@ async fn finish_is_not_for_what_needs_a_look() {
     let mut chosen = plain(&entry, "x");
     chosen.jobs[0].unique = true;
     assert!(!chosen.is_plain(), "its id is to be released");
-}
-
-#[tokio::test]
-async fn finish_falls_back_when_an_older_server_has_taken_over() {
-    let queue = Queue::new().await;
-    let knew = queue.store.capabilities().ackdel();
-    queue.store.capabilities().pretend_ackdel();
-    let id = queue.deliver(&["a"]).await.remove(0);
-    let first = queue.store.finish(GROUP, ME, &[&plain(&id, "x")]).await;
-    if !knew {
-        first.unwrap_err();
-        assert_eq!(verdicts(&finish(&queue, &[plain(&id, "x")]).await), "y");
-    }
-    assert!(queue.dump().await.stream.is_empty());
 }
 
 #[tokio::test]

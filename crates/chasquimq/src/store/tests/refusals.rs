@@ -19,7 +19,7 @@ async fn refusal(url: &str, tuning: &ConnectionTuning) -> Error {
     Store::connect(url, "q", tuning, &events, None).await.err().expect("a refusal")
 }
 
-/// A server on 127.0.0.1 that answers HELLO as Redis of this version would, and knows XACKDEL.
+/// A server on 127.0.0.1 that answers HELLO as Redis of this version would.
 async fn server_that_says(version: &'static str) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("redis://127.0.0.1:{}", listener.local_addr().unwrap().port());
@@ -39,7 +39,6 @@ async fn answer(mut stream: TcpStream, version: &str) {
         let reply = match line.as_str() {
             "HELLO" | "HELLO 3" => hello.as_str(),
             "CLIENT" | "INFO" => "-ERR unknown command\r\n",
-            "XACKDEL" => "*1\r\n:-1\r\n",
             _ => continue,
         };
         if write.write_all(reply.as_bytes()).await.is_err() {
@@ -56,17 +55,6 @@ async fn a_server_that_is_too_old_is_refused_in_one_sentence() {
     let text = error.to_string();
     assert!(text.contains(&url) && text.contains("the server is redis 6.0.16"), "{text}");
     assert!(text.contains("use Redis 6.2 or later") && !text.contains('\n'), "{text}");
-}
-
-#[tokio::test]
-async fn xackdel_is_not_used_where_it_can_crash_the_server() {
-    for (version, usable) in [("8.2.0", false), ("8.2.2", false), ("8.2.3", true), ("9.9.9", true)]
-    {
-        let url = server_that_says(version).await;
-        let events = EventsConfig::default();
-        let store = Store::connect(&url, "q", &impatient(2_000), &events, None).await.unwrap();
-        assert_eq!(store.capabilities().ackdel(), usable, "{version}");
-    }
 }
 
 #[tokio::test]
@@ -132,14 +120,12 @@ async fn any_password_is_sent_as_it_is() {
 }
 
 #[tokio::test]
-async fn capabilities_are_those_of_the_server() {
+async fn the_server_is_known_by_its_name_and_version() {
     let server = shared_server().await;
     let queue = Queue::new().await;
-    let capabilities = queue.store.capabilities();
-    assert_eq!(capabilities.version, server.version());
-    assert!(server.name().starts_with(&capabilities.server), "{capabilities:?}");
-    let known = server.command(&["XACKDEL", "no-such-stream", "g", "IDS", "1", "1-1"]).await;
-    assert_eq!(capabilities.ackdel(), known.error().is_none());
+    let known = queue.store.server();
+    assert_eq!(known.version, server.version());
+    assert!(server.name().starts_with(&known.server), "{known}");
     assert_eq!(queue.dump().await, Keyspace::default(), "looking changed something");
 }
 

@@ -113,11 +113,14 @@ fn no_right_is_given_that_nothing_takes() {
     }
 }
 
-/// Ends three of four delivered jobs, each in another way; the entries of all.
+/// Finishes some jobs at once; ends three of four others, each in another way; the entries of these.
 async fn settles(queue: &Queue<'_>) -> Vec<Bytes> {
     let store = &queue.store;
     let mut wakes = store.wakes().await.unwrap();
     store.enter(GROUP).await.unwrap();
+    let some: Vec<_> = queue.deliver(&["x"; 8]).await.iter().map(|id| done(id, 1, &[0])).collect();
+    let finished = store.finish(GROUP, ME, &some.iter().collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(verdicts(&finished), "yyyyyyyy");
     let ids = queue.deliver(&["a", "b", "c", "d"]).await;
     assert_eq!(verdicts(&queue.complete(&[done(&ids[0], 1, &[0])]).await), "y");
     assert_eq!(verdicts(&queue.retry(&[failed(&ids[1], 1, 0)]).await), "y");

@@ -35,30 +35,14 @@ async fn complete_acknowledges_deletes_frees_the_id_and_tells() {
 }
 
 #[tokio::test]
-async fn complete_works_alike_with_and_without_xackdel() {
+async fn complete_leaves_what_another_holds_and_what_is_not_there() {
     let queue = Queue::new().await;
-    queue.store.capabilities().downgrade();
     let ids = queue.deliver(&["a", "b"]).await;
     queue.hand_to(OTHER, &ids[1]).await;
     let batch = [done(&ids[0], 1, &[0]), done(&ids[1], 1, &[0]), done(&"7-7".into(), 1, &[0])];
     assert_eq!(verdicts(&queue.complete(&batch).await), "ynn");
     let after = queue.dump().await;
     assert_eq!((after.values(), after.events.len()), (vec!["b"], 1));
-}
-
-#[tokio::test]
-async fn complete_falls_back_when_an_older_server_has_taken_over() {
-    let queue = Queue::new().await;
-    let knew = queue.store.capabilities().ackdel();
-    queue.store.capabilities().pretend_ackdel();
-    let id = queue.deliver(&["a"]).await.remove(0);
-    let first = queue.store.complete(GROUP, ME, &[&done(&id, 1, &[0])]).await;
-    if !knew {
-        first.unwrap_err();
-        assert!(!queue.store.capabilities().ackdel());
-        assert_eq!(verdicts(&queue.complete(&[done(&id, 1, &[0])]).await), "y");
-    }
-    assert!(queue.dump().await.stream.is_empty());
 }
 
 #[tokio::test]

@@ -1,0 +1,194 @@
+//! Random adds, reads, finishes and harm by others: the stream holds what a model of it holds.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use chasquimq_testkit::Server;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
+
+use super::{can_trim, finish, nodes, trims};
+use crate::store::tests::support::{GROUP, ME, OTHER, Queue, text};
+
+const CASES: u32 = 50;
+const OPERATIONS: usize = 40;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add {
+        count: usize,
+        size: usize,
+    },
+    Read {
+        by: &'static str,
+        count: usize,
+    },
+    /// Of what is pending: leaves out so many, then takes every `step`th; together with one that is
+    /// settled already, if `again`.
+    Finish {
+        skip: usize,
+        step: usize,
+        count: usize,
+        again: bool,
+    },
+    /// Somebody deletes an entry, whatever its state.
+    Delete(prop::sample::Index),
+    /// Somebody trims the stream by so many entries.
+    Trim(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (1..60usize, 0..300usize).prop_map(|(count, size)| Op::Add { count, size }),
+        4 => (prop_oneof![Just(ME), Just(OTHER)], 1..90usize)
+            .prop_map(|(by, count)| Op::Read { by, count }),
+        8 => (prop_oneof![3 => Just(0), 1 => 0..9usize], prop_oneof![3 => Just(1), 1 => 1..4usize],
+              1..70usize, prop::bool::weighted(0.1))
+            .prop_map(|(skip, step, count, again)| Op::Finish { skip, step, count, again }),
+        1 => any::<prop::sample::Index>().prop_map(Op::Delete),
+        1 => (1..9usize).prop_map(Op::Trim),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    Waiting,
+    Pending,
+    Settled,
+}
+
+#[derive(Debug)]
+struct Known {
+    id: Bytes,
+    value: String,
+    state: State,
+    is_there: bool,
+}
+
+/// What should be in the stream, and what has been done to it.
+struct Model<'s> {
+    queue: Queue<'s>,
+    entries: Vec<Known>,
+    trims: usize,
+}
+
+impl Model<'_> {
+    async fn play(&mut self, ops: &[Op]) {
+        for op in ops {
+            self.carry_out(op).await;
+            self.check().await;
+        }
+        self.read(ME, usize::MAX >> 1).await;
+        while self.entries.iter().any(|entry| entry.state == State::Pending) {
+            self.finish(0, 1, 50, false).await;
+        }
+        self.check().await;
+        assert_eq!(nodes(&self.queue).await, 0);
+    }
+
+    async fn carry_out(&mut self, op: &Op) {
+        match *op {
+            Op::Add { count, size } => self.add(count, size).await,
+            Op::Read { by, count } => self.read(by, count).await,
+            Op::Finish { skip, step, count, again } => self.finish(skip, step, count, again).await,
+            Op::Delete(index) if !self.entries.is_empty() => {
+                let entry = index.get(&self.entries).id.clone();
+                self.queue.run(&["XDEL", &self.queue.key("stream"), &text(&entry)]).await;
+                self.lose(|known| known.id == entry, 1);
+            }
+            Op::Delete(_) => {}
+            Op::Trim(by) => {
+                let length = self.entries.iter().filter(|entry| entry.is_there).count();
+                let length = length.saturating_sub(by).to_string();
+                self.queue.run(&["XTRIM", &self.queue.key("stream"), "MAXLEN", &length]).await;
+                self.trims += 1;
+                self.lose(|known| known.is_there, by);
+            }
+        }
+    }
+
+    fn lose(&mut self, which: impl Fn(&Known) -> bool, count: usize) {
+        for entry in self.entries.iter_mut().filter(|entry| which(entry)).take(count) {
+            entry.is_there = false;
+        }
+    }
+
+    async fn add(&mut self, count: usize, size: usize) {
+        for _ in 0..count {
+            let value = format!("{:x<size$}", self.entries.len());
+            let id = self.queue.run(&["XADD", &self.queue.key("stream"), "*", "j", &value]).await;
+            let id = id.text().into();
+            self.entries.push(Known { id, value, state: State::Waiting, is_there: true });
+        }
+    }
+
+    async fn read(&mut self, by: &str, count: usize) {
+        let (stream, most) = (self.queue.key("stream"), count.to_string());
+        let read = ["XREADGROUP", "GROUP", GROUP, by, "COUNT", &most, "STREAMS", &stream, ">"];
+        self.queue.run(&read).await;
+        let is_next = |entry: &&mut Known| entry.is_there && entry.state == State::Waiting;
+        for entry in self.entries.iter_mut().filter(is_next).take(count) {
+            entry.state = State::Pending;
+        }
+    }
+
+    async fn finish(&mut self, skip: usize, step: usize, count: usize, again: bool) {
+        let in_state = |state| {
+            let entries = self.entries.iter().enumerate();
+            entries.filter(move |(_, entry)| entry.state == state).map(|(n, _)| n)
+        };
+        let mut picks: Vec<_> =
+            in_state(State::Pending).skip(skip).step_by(step).take(count).collect();
+        if picks.is_empty() {
+            return;
+        }
+        let settled = in_state(State::Settled).last().filter(|_| again);
+        picks.extend(settled);
+        // Acknowledged as a whole, or deleted one by one.
+        let verdict = |&n: &usize| settled.is_none() || self.entries[n].is_there;
+        let expected: String = picks.iter().map(|n| if verdict(n) { 'y' } else { 'n' }).collect();
+        let ids = picks.iter().map(|&n| &self.entries[n].id);
+        assert_eq!(finish(&self.queue, ids).await, expected);
+        for n in picks {
+            let entry = &mut self.entries[n];
+            (entry.state, entry.is_there) = (State::Settled, false);
+        }
+    }
+
+    async fn check(&self) {
+        let seen = self.queue.dump().await;
+        let there = self.entries.iter().filter(|entry| entry.is_there);
+        assert_eq!(seen.values(), there.map(|entry| &*entry.value).collect::<Vec<_>>());
+        let pending = self.entries.iter().filter(|entry| entry.state == State::Pending);
+        let expected: Vec<_> = pending.map(|entry| text(&entry.id)).collect();
+        assert_eq!(seen.pending.into_iter().map(|(id, ..)| id).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_stream_and_its_model_agree_whatever_is_finished_when() {
+    let server = Server::start().await;
+    let trimmed_by_others = RefCell::new(0);
+    let play = async |ops: Vec<Op>| {
+        server.command(&["FLUSHALL"]).await;
+        let queue = Queue::on(&server).await;
+        queue.deliver(&[]).await;
+        let mut model = Model { queue, entries: Vec::new(), trims: 0 };
+        model.play(&ops).await;
+        *trimmed_by_others.borrow_mut() += model.trims;
+    };
+    let config = Config { cases: CASES, rng_seed: RngSeed::Fixed(1), ..Config::default() };
+    // The runner knows of no futures.
+    let outcome = block_in_place(|| {
+        TestRunner::new(config).run(&vec(op(), OPERATIONS), |ops| {
+            Handle::current().block_on(play(ops));
+            Ok::<_, TestCaseError>(())
+        })
+    });
+    outcome.unwrap();
+    let trimmed = trims(&server).await - trimmed_by_others.into_inner();
+    assert_eq!(trimmed > CASES as usize, can_trim(&server), "{trimmed} trims");
+}
