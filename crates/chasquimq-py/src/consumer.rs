@@ -1,7 +1,7 @@
 //! `Consumer`: the native half of `Worker`. Python runs the handlers; the engine does the rest.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chasquimq::lifecycle::Outcome;
 use chasquimq::{ConsumerConfig, Report, Session};
@@ -99,7 +99,7 @@ impl Consumer {
         let Some(delivery) = self.desk().and_then(|desk| desk.next().pop()) else {
             return Ok(None);
         };
-        Py::new(py, Job::begun(delivery)).map(Some)
+        Py::new(py, Job::begun(delivery, Instant::now())).map(Some)
     }
 
     /// The next jobs for a handler of batches; `None` when a notice will come.
@@ -108,7 +108,8 @@ impl Consumer {
         if lot.is_empty() {
             return Ok(None);
         }
-        let jobs = lot.into_iter().map(|delivery| Py::new(py, Job::begun(delivery)));
+        let now = Instant::now();
+        let jobs = lot.into_iter().map(|delivery| Py::new(py, Job::begun(delivery, now)));
         PyList::new(py, jobs.collect::<PyResult<Vec<_>>>()?).map(Some)
     }
 
@@ -129,11 +130,10 @@ impl Consumer {
 
     /// Jobs of a batch are done; how many of them were not settled before.
     fn finish_batch(&self, jobs: &Bound<'_, PyList>) -> PyResult<usize> {
-        let (count, mut endings) = (jobs.len(), Vec::with_capacity(jobs.len()));
+        let (now, count) = (Instant::now(), u32::try_from(jobs.len()).unwrap_or(u32::MAX));
+        let mut endings = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let job = job.cast::<Job>()?.get();
-            job.stop(u32::try_from(count).unwrap_or(u32::MAX));
-            endings.extend(job.end(Outcome::Done));
+            endings.extend(job.cast::<Job>()?.get().done(now, count));
         }
         let counted = endings.len();
         if let Some(desk) = self.desk() {

@@ -53,7 +53,7 @@ impl Job {
     }
 
     /// A delivery that a handler is about to run.
-    pub fn begun(delivery: Delivery) -> Self {
+    pub fn begun(delivery: Delivery, now: Instant) -> Self {
         Self {
             id: delivery.id().to_owned(),
             name: delivery.name(),
@@ -62,29 +62,42 @@ impl Job {
             lost: delivery.lost(),
             created_at_ms: delivery.created_at_ms(),
             decoded: OnceLock::new(),
-            run: Mutex::new(Run {
-                delivery: Some(delivery),
-                started: Some(Instant::now()),
-                took: None,
-            }),
+            run: Mutex::new(Run { delivery: Some(delivery), started: Some(now), took: None }),
         }
     }
 
     /// Stops the stopwatch; `jobs` have shared the time.
-    pub fn stop(&self, jobs: u32) {
+    pub fn stop(&self, now: Instant, jobs: u32) {
+        self.run().stop(now, jobs);
+    }
+
+    /// The end of a delivery that is done; `jobs` have shared the time. `None` when it was settled
+    /// before.
+    pub fn done(&self, now: Instant, jobs: u32) -> Option<Ending> {
         let mut run = self.run();
-        run.took = run.started.map(|started| started.elapsed() / jobs.max(1));
+        run.stop(now, jobs);
+        run.end(Outcome::Done)
     }
 
     /// The delivery's end; `None` when it was settled before.
     pub fn end(&self, outcome: Outcome) -> Option<Ending> {
-        let mut run = self.run();
-        let took = run.took.or_else(|| run.started.map(|started| started.elapsed()));
-        run.delivery.take().map(|delivery| delivery.end(outcome, took.unwrap_or_default()))
+        self.run().end(outcome)
     }
 
     fn run(&self) -> MutexGuard<'_, Run> {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Run {
+    fn stop(&mut self, now: Instant, jobs: u32) {
+        self.took = self.started.map(|started| (now - started) / jobs.max(1));
+    }
+
+    fn end(&mut self, outcome: Outcome) -> Option<Ending> {
+        let delivery = self.delivery.take()?;
+        let took = self.took.or_else(|| self.started.map(|started| started.elapsed()));
+        Some(delivery.end(outcome, took.unwrap_or_default()))
     }
 }
 
@@ -139,7 +152,7 @@ impl Job {
     /// Stops the stopwatch; so many jobs have shared the time.
     #[pyo3(signature = (jobs=1))]
     fn _finish(&self, jobs: u32) {
-        self.stop(jobs);
+        self.stop(Instant::now(), jobs);
     }
 
     fn __repr__(&self) -> String {

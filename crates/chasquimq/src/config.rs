@@ -160,8 +160,8 @@ pub struct ConsumerConfig {
     /// Jobs run at the same time. Default 100.
     pub concurrency: usize,
     /// Jobs held ready beside the running ones, so that a free slot need not wait for the server;
-    /// they go back at shutdown. Default `None`: as many as end within 20 ms, at most twice `batch`,
-    /// so none when jobs are long; what has waited for a second in vain goes back.
+    /// they go back at shutdown. Default `None`: as many as end within 20 ms, at most eight times
+    /// `batch`, so none when jobs are long; what has waited for a second in vain goes back.
     pub prefetch: Option<usize>,
     /// Entries asked for in one read, at most. Default 256.
     pub batch: usize,

@@ -6,11 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::delivery::{Delivery, Ending, Parts};
 use super::inbox::Inbox;
 use super::pace::Pace;
+
+/// How long endings wait for those of the other jobs of their entry.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// An entry under lease.
 #[derive(Debug)]
@@ -30,6 +35,10 @@ impl Entry {
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
+
+    fn age_ms(&self, now_ms: u64) -> u128 {
+        now_ms.saturating_sub(self.leased_ms.load(Ordering::Relaxed)).into()
+    }
 }
 
 /// The three places a delivered job can be in, all bounded: the reader asks for no more than
@@ -38,7 +47,7 @@ impl Entry {
 pub(crate) struct Hold {
     epoch: Instant,
     limits: Limits,
-    entries: Mutex<HashMap<Bytes, Arc<Entry>>>,
+    entries: Mutex<HashMap<Bytes, Arc<Entry>, RandomState>>,
     inbox: Inbox,
     endings: Mutex<VecDeque<Ending>>,
     ended: Notify,
@@ -174,20 +183,16 @@ impl Hold {
         entries.values().filter(old).cloned().collect()
     }
 
-    /// Whether the local clock says that nobody else can have claimed the entry.
-    pub fn is_fresh(&self, entry: &Entry) -> bool {
-        !entry.is_lost() && self.age_ms(entry) * 2 < self.limits.lease.as_millis()
+    /// Whether the local clock says that nobody else can have claimed the entry by `now_ms`.
+    pub fn is_fresh(&self, entry: &Entry, now_ms: u64) -> bool {
+        !entry.is_lost() && entry.age_ms(now_ms) * 2 < self.limits.lease.as_millis()
     }
 
-    /// Whether another consumer can have claimed the entry by now. The local clock has run since
+    /// Whether another consumer can have claimed the entry by `now_ms`. The local clock has run since
     /// before the server's: an entry that is younger and yet not this consumer's has been settled,
     /// by a settlement whose reply was lost.
-    pub fn may_be_lost(&self, entry: &Entry) -> bool {
-        self.age_ms(entry) >= self.limits.lease.as_millis()
-    }
-
-    fn age_ms(&self, entry: &Entry) -> u128 {
-        self.clock_ms().saturating_sub(entry.leased_ms.load(Ordering::Relaxed)).into()
+    pub fn may_be_lost(&self, entry: &Entry, now_ms: u64) -> bool {
+        entry.age_ms(now_ms) >= self.limits.lease.as_millis()
     }
 
     pub fn renewed(entry: &Entry, now_ms: u64) {
@@ -237,7 +242,8 @@ impl Hold {
         loop {
             let mut taken = self.inbox.take(max).await;
             let is_closed = taken.is_empty();
-            taken.retain(|delivery| self.may_start(delivery));
+            let now_ms = self.clock_ms();
+            taken.retain(|delivery| self.may_start(delivery, now_ms));
             if is_closed || !taken.is_empty() {
                 return taken;
             }
@@ -248,7 +254,7 @@ impl Hold {
     pub async fn take_one(&self) -> Option<Delivery> {
         loop {
             let delivery = self.inbox.take_one().await?;
-            if self.may_start(&delivery) {
+            if self.may_start(&delivery, self.clock_ms()) {
                 return Some(delivery);
             }
         }
@@ -256,8 +262,9 @@ impl Hold {
 
     /// Whether nobody else can have the job. One that came late, or waited through an outage, may run
     /// elsewhere by now: dropped, it goes back if it is still this consumer's.
-    fn may_start(&self, delivery: &Delivery) -> bool {
-        let is_held = |parts: &Parts| !parts.entry.is_lost() && !self.may_be_lost(&parts.entry);
+    fn may_start(&self, delivery: &Delivery, now_ms: u64) -> bool {
+        let is_held =
+            |parts: &Parts| !parts.entry.is_lost() && !self.may_be_lost(&parts.entry, now_ms);
         delivery.parts.as_deref().is_some_and(is_held)
     }
 
@@ -286,18 +293,27 @@ impl Hold {
         self.freed.notify_waiters();
     }
 
-    /// Waits for endings; at most `max`.
+    /// Waits for endings; at most `max`. The last entry is left for the next time where not all of
+    /// its jobs have ended: to settle an entry in pieces costs the server several times as much. But
+    /// they wait no longer than [`PATIENCE`] for the others.
     pub async fn endings(&self, max: usize) -> Vec<Ending> {
+        let mut late = false;
         loop {
             let ended = self.ended.notified();
-            {
+            let waiting = {
                 let mut queue = lock(&self.endings);
-                let count = queue.len().min(max);
+                let most = queue.len().min(max);
+                let count = if late { most } else { whole_entries(queue.range(..most)) };
                 if count > 0 {
                     return queue.drain(..count).collect();
                 }
+                most
+            };
+            if waiting == 0 {
+                ended.await;
+            } else {
+                late = waiting == max || timeout(PATIENCE, ended).await.is_err();
             }
-            ended.await;
         }
     }
 
@@ -328,13 +344,27 @@ impl Hold {
     }
 }
 
+/// How many of these endings to take, so that the last entry is not torn apart.
+fn whole_entries<'a>(
+    endings: impl DoubleEndedIterator<Item = &'a Ending> + ExactSizeIterator,
+) -> usize {
+    let count = endings.len();
+    let mut entries =
+        endings.rev().filter_map(|ending| ending.parts.as_ref()).map(|parts| &parts.entry);
+    let Some(last) = entries.next() else { return count };
+    let ended = 1 + entries.take_while(|entry| Arc::ptr_eq(entry, last)).count();
+    if ended < last.open.load(Ordering::Acquire) { count - ended } else { count }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::delivery::Content;
     use super::*;
+    use crate::lifecycle::Outcome;
 
     fn hold() -> Hold {
         hold_for(Duration::from_secs(30))
@@ -373,7 +403,38 @@ mod tests {
         for (lease, passed) in [(Duration::from_secs(30), false), (Duration::ZERO, true)] {
             let hold = hold_for(lease);
             let entry = hold.lease(&Bytes::from_static(b"1-1"), 1, 1, hold.clock_ms()).unwrap();
-            assert_eq!((hold.may_be_lost(&entry), hold.is_fresh(&entry)), (passed, !passed));
+            let now_ms = hold.clock_ms();
+            let judged = (hold.may_be_lost(&entry, now_ms), hold.is_fresh(&entry, now_ms));
+            assert_eq!(judged, (passed, !passed));
         }
+    }
+
+    fn ending(hold: &Arc<Hold>, entry: &Arc<Entry>, index: usize) -> Ending {
+        let content = Content::Foreign { fields: vec![] };
+        let entry = Arc::clone(entry);
+        let parts = Parts { entry, index, content, name: "".into(), lost: 0, due_ms: None };
+        hold.admit(1);
+        Delivery { parts: Some(Box::new(parts)), hold: Arc::clone(hold) }
+            .end(Outcome::Done, Duration::ZERO)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_entry_is_settled_whole_unless_its_other_jobs_take_long() {
+        let hold = Arc::new(hold());
+        let entry = |id: &'static str| hold.lease(&Bytes::from(id), 2, 2, 0).unwrap();
+        let (whole, torn) = (entry("1-1"), entry("2-1"));
+        hold.settle([0, 1].map(|index| ending(&hold, &whole, index)));
+        hold.settle([ending(&hold, &torn, 0)]);
+        assert_eq!(hold.endings(10).await.len(), 2, "the torn entry waits");
+        let other = async {
+            tokio::task::yield_now().await;
+            hold.settle([ending(&hold, &torn, 1)]);
+        };
+        assert_eq!(tokio::join!(hold.endings(10), other).0.len(), 2, "for its other job");
+
+        hold.settle([ending(&hold, &whole, 0)]);
+        assert_eq!(hold.endings(10).await.len(), 1, "a while");
+        hold.settle([0, 1].map(|index| ending(&hold, &whole, index)));
+        assert_eq!(hold.endings(1).await.len(), 1, "one that is too large is torn at once");
     }
 }

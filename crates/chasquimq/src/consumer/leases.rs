@@ -29,12 +29,12 @@ async fn renew(shared: &Shared, due: &[Arc<Entry>]) -> Result<()> {
     let sent_ms = shared.hold.clock_ms();
     let ids: Vec<Bytes> = due.iter().map(|entry| entry.id.clone()).collect();
     let owned = shared.store.renew(shared.group(), shared.consumer(), &ids).await?;
-    let (mut renewed, mut lost) = (0, 0);
+    let (now_ms, mut renewed, mut lost) = (shared.hold.clock_ms(), 0, 0);
     for (entry, owned) in due.iter().zip(owned) {
         if owned {
             Hold::renewed(entry, sent_ms);
             renewed += 1;
-        } else if shared.hold.may_be_lost(entry) && shared.hold.lost(entry) {
+        } else if shared.hold.may_be_lost(entry, now_ms) && shared.hold.lost(entry) {
             lost += 1;
         }
     }

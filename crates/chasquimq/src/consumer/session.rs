@@ -27,6 +27,8 @@ use crate::store::Store;
 const MOST_NAMES: usize = 1024;
 /// Endings that may wait for the store before the reader stops asking for more.
 const MOST_UNSETTLED: usize = 4096;
+/// Full reads whose jobs may be held ready, where jobs are so short that even these last milliseconds.
+const READS_AHEAD: usize = 8;
 
 /// The longest that a loop pauses between two rounds, with time to spare.
 const LONGEST_TURN: Duration = Duration::from_secs(20);
@@ -231,7 +233,7 @@ impl Shared {
             hold: Arc::new(Hold::new(Limits {
                 concurrency: config.concurrency,
                 prefetch: config.prefetch,
-                most_ahead: 2 * config.batch,
+                most_ahead: READS_AHEAD * config.batch,
                 most_unsettled: MOST_UNSETTLED,
                 lease: config.lease(),
             })),

@@ -45,9 +45,9 @@ impl<M> Default for Rows<M> {
 
 impl Batch {
     pub fn new(shared: &Shared, settlements: Vec<Settlement>) -> Self {
-        let mut batch = Self::default();
+        let (mut batch, now_ms) = (Self::default(), shared.hold.clock_ms());
         for settlement in settlements {
-            batch.sort(shared, settlement);
+            batch.sort(shared, settlement, now_ms);
         }
         batch
     }
@@ -72,17 +72,18 @@ impl Batch {
         all
     }
 
-    fn sort(&mut self, shared: &Shared, settlement: Settlement) {
+    fn sort(&mut self, shared: &Shared, settlement: Settlement, now_ms: u64) {
         let Some(parts) = &settlement.ending.parts else { return };
         match settlement.next {
             Transition::Complete => {
                 let job = completed(shared, parts, &settlement);
-                let row = match self.completions.row_of(&parts.entry) {
-                    Some(row) => {
-                        self.completions.moves[row].jobs.push(job);
-                        row
-                    }
-                    None => self.completions.open(&parts.entry, completion(shared, parts, job)),
+                let row = if let Some(row) = self.completions.row_of(&parts.entry) {
+                    self.completions.moves[row].jobs.push(job);
+                    row
+                } else {
+                    let check_owner = !shared.hold.is_fresh(&parts.entry, now_ms);
+                    let entry = completion(&parts.entry, job, check_owner);
+                    self.completions.open(&parts.entry, entry)
                 };
                 self.completions.settlements.push((row, settlement));
             }
@@ -191,11 +192,9 @@ async fn unless_empty<M>(
     if moves.is_empty() { Ok(vec![]) } else { send.await }
 }
 
-fn completion(shared: &Shared, parts: &Parts, job: Completed) -> Completion {
-    let entry = &parts.entry;
+fn completion(entry: &Entry, job: Completed, check_owner: bool) -> Completion {
     let mut jobs = Vec::with_capacity(entry.total);
     jobs.push(job);
-    let check_owner = !shared.hold.is_fresh(entry);
     Completion { entry: entry.id.clone(), check_owner, total: entry.total, jobs }
 }
 
