@@ -46,6 +46,9 @@ class Queue(BaseQueue):
             return "app", await token_of_the_next_15_minutes()
 
         queue = Queue("emails", redis_url="rediss://cache.example:6379", credentials=credentials)
+
+    It may be made before a fork and used in the children, if it was not used and has no
+    ``credentials``; else a child makes its own.
     """
 
     @cached_property

@@ -21,7 +21,8 @@ class SyncQueue(BaseQueue):
 
     Parameters, results, errors and what is promised are those of ``Queue``. Any number of threads
     may use it at a time; a call blocks its own alone. In the thread of a running event loop it
-    raises ``ChasquiError``: use ``Queue`` there. A forked child makes one of its own::
+    raises ``ChasquiError``: use ``Queue`` there. One that was used, or has
+    ``credentials``, is refused in a forked child: make another there::
 
         with SyncQueue("emails") as queue:
             job = queue.add("welcome", {"to": "ada@example.com"})

@@ -1,7 +1,7 @@
 //! `Producer`: the native half of `Queue`.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use chasquimq::ProducerConfig;
@@ -26,7 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Adds jobs to one queue. Connects at the first call; every call answers in a mailbox.
 #[pyclass(frozen, module = "chasquimq._native")]
 pub struct Producer {
-    owner: Owner,
+    /// The process that uses it first: one that is only made may be used in any forked child.
+    owner: OnceLock<Owner>,
     link: Arc<Link>,
     credentials: Option<Credentials>,
 }
@@ -49,6 +50,11 @@ impl Producer {
     #[new]
     fn new(address: Address, options: ProducerOptions) -> PyResult<Self> {
         let credentials = options.credentials.clone();
+        let owner = OnceLock::new();
+        if credentials.is_some() {
+            // Whoever answers for them lives in this process alone.
+            let _ = owner.set(Owner::here()?);
+        }
         let link = Link {
             address,
             config: options.into(),
@@ -56,7 +62,7 @@ impl Producer {
             calls: TaskTracker::new(),
             closed: CancellationToken::new(),
         };
-        Ok(Self { owner: Owner::here()?, link: Arc::new(link), credentials })
+        Ok(Self { owner, link: Arc::new(link), credentials })
     }
 
     /// Adds jobs; answers what became of them. With `pack` they are those of one caller, and so many
@@ -116,7 +122,13 @@ impl Producer {
 
 impl Producer {
     fn runtime(&self) -> PyResult<&'static tokio::runtime::Handle> {
-        self.owner.runtime(&format!("queue {:?}", self.link.config.queue_name))
+        let owner = if let Some(owner) = self.owner.get() {
+            owner
+        } else {
+            let here = Owner::here()?;
+            self.owner.get_or_init(|| here)
+        };
+        owner.runtime(&format!("queue {:?}", self.link.config.queue_name))
     }
 
     fn call<F, W>(&self, mailbox: &Mailbox, ticket: u64, work: W) -> PyResult<()>
@@ -141,8 +153,9 @@ impl Producer {
 /// Forgotten without `close`: the connection ends all the same, in its own time.
 impl Drop for Producer {
     fn drop(&mut self) {
+        let Some(owner) = self.owner.get() else { return };
         let link = Arc::clone(&self.link);
-        match self.owner.handle() {
+        match owner.handle() {
             Some(runtime) if link.connected.initialized() => {
                 runtime.spawn(async move { link.close().await });
             }
