@@ -30,7 +30,7 @@ async def test_a_plain_function_runs_in_a_thread_and_the_event_loop_goes_on(
             await eventually(lambda: len(threads) == 3, "three jobs")
         await eventually_async(lambda: _empty(redis_server, queue_name), "the end")
         assert await queue.peek_dlq() == []
-    assert all(name.startswith("chasquimq-") for name in threads)
+    assert all(name.startswith("chasquimq-worker-") for name in threads)
     assert heart.beats > 50
 
 
@@ -91,7 +91,7 @@ async def test_no_more_threads_than_work_and_concurrency_ask_for(
 
 
 def _our_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("chasquimq-")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("chasquimq-worker-")]
 
 
 async def test_jobs_that_wait_have_their_threads_at_once(

@@ -124,7 +124,7 @@ class Threads:
         with self._spawning:
             if len(self._runners) >= self._concurrency or self._endings.closing:
                 return False
-            runner = _Runner(name=f"chasquimq-{len(self._runners)}", daemon=True)
+            runner = _Runner(name=f"chasquimq-worker-{len(self._runners)}", daemon=True)
             runner.run = lambda: self._serve(runner)  # type: ignore[method-assign]
             self._runners.append(runner)
             try:
