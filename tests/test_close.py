@@ -102,7 +102,8 @@ async def test_threads_may_finish_and_are_gone_afterwards(
     assert events == ["start", "end"]
     assert stream_len(redis_server, queue_name) == 0
     await eventually(
-        lambda: not any(t.name.startswith("chasquimq-worker-") for t in threading.enumerate()), "the end"
+        lambda: not any(t.name.startswith("chasquimq-worker-") for t in threading.enumerate()),
+        "the end",
     )
 
 

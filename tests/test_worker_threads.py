@@ -91,7 +91,9 @@ async def test_no_more_threads_than_work_and_concurrency_ask_for(
 
 
 def _our_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("chasquimq-worker-")]
+    return [
+        thread for thread in threading.enumerate() if thread.name.startswith("chasquimq-worker-")
+    ]
 
 
 async def test_jobs_that_wait_have_their_threads_at_once(
