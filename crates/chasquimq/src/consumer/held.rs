@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::delivery::{Delivery, Ending, Parts};
 use super::inbox::Inbox;
@@ -297,7 +297,7 @@ impl Hold {
     /// its jobs have ended: to settle an entry in pieces costs the server several times as much. But
     /// they wait no longer than [`PATIENCE`] for the others.
     pub async fn endings(&self, max: usize) -> Vec<Ending> {
-        let mut late = false;
+        let (mut late, mut until) = (false, None);
         loop {
             let ended = self.ended.notified();
             let waiting = {
@@ -312,7 +312,9 @@ impl Hold {
             if waiting == 0 {
                 ended.await;
             } else {
-                late = waiting == max || timeout(PATIENCE, ended).await.is_err();
+                // One wait for all of them, however many come one by one meanwhile.
+                let until = *until.get_or_insert_with(|| tokio::time::Instant::now() + PATIENCE);
+                late = waiting == max || timeout_at(until, ended).await.is_err();
             }
         }
     }
@@ -436,5 +438,19 @@ mod tests {
         assert_eq!(hold.endings(10).await.len(), 1, "a while");
         hold.settle([0, 1].map(|index| ending(&hold, &whole, index)));
         assert_eq!(hold.endings(1).await.len(), 1, "one that is too large is torn at once");
+        hold.endings(10).await;
+
+        let many = hold.lease(&Bytes::from_static(b"3-1"), 100, 100, 0).unwrap();
+        let one_by_one = async {
+            for index in 0..50 {
+                hold.settle([ending(&hold, &many, index)]);
+                tokio::time::sleep(PATIENCE / 2).await;
+            }
+        };
+        let taken = tokio::select! {
+            taken = hold.endings(10) => taken.len(),
+            () = one_by_one => 50,
+        };
+        assert!((1..=3).contains(&taken), "a while in all, not a while each: {taken}");
     }
 }
