@@ -3,9 +3,10 @@
 import asyncio
 import copy
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ._answer import Answer
 from ._hub import Hub, hub
 from ._native import Added, Job, Producer
 from ._rows import now_ms
@@ -28,17 +29,19 @@ class Adding:
         An add that comes alone does not wait for the turn's end.
         """
         here = hub()
-        future: asyncio.Future[Job] = here.loop.create_future()
         waiting = self._waiting.get(here)
+        if waiting is None and not self._under_way and not self._crowded:
+            alone = Answer(loop=here.loop)
+            self._send(here, [row], [alone])
+            return alone
+        future: asyncio.Future[Job] = here.loop.create_future()
         if waiting is not None:
             rows, futures = waiting
             rows.append(row)
             futures.append(future)
-        elif self._under_way or self._crowded:
+        else:
             self._waiting[here] = [row], [future]
             here.loop.call_soon(self.flush, here)
-        else:
-            self._send(here, [row], [future])
         return future
 
     def flush(self, here: Hub) -> None:
@@ -48,7 +51,7 @@ class Adding:
             self._crowded = self._under_way > 0 or len(waiting[0]) > 1
             self._send(here, *waiting)
 
-    def _send(self, here: Hub, rows: list[Row], futures: list[asyncio.Future[Job]]) -> None:
+    def _send(self, here: Hub, rows: list[Row], futures: Sequence[asyncio.Future[Job]]) -> None:
         self._under_way += 1
         answered = functools.partial(self._answered, rows, futures, now_ms())
         try:
@@ -59,7 +62,7 @@ class Adding:
     def _answered(
         self,
         rows: list[Row],
-        futures: list[asyncio.Future[Job]],
+        futures: Sequence[asyncio.Future[Job]],
         sent_ms: int,
         added: Any,
         error: BaseException | None,

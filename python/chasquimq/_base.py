@@ -2,6 +2,7 @@
 
 from typing import Any, TypedDict
 
+from . import _logs
 from ._address import locate
 from ._codec import decode
 from ._credentials import Credentials, asked, native
@@ -64,6 +65,7 @@ class BaseQueue:
             replicas=replicas,
             durability_timeout_ms=durability_timeout_ms,
         )
+        _logs.follow_level()
         self._name = name
         self._closed = False
         self._credentials = asked(credentials, credential_provider, self._answering)

@@ -1,5 +1,6 @@
 """The engine. Every call that takes a mailbox and a ticket returns at once and answers there.
 
+One that takes a waiter is carried out while that waits.
 All of them raise ``ChasquiError`` in a child that was forked after the object was made.
 """
 
@@ -16,10 +17,15 @@ __all__ = [
     "Mailbox",
     "Producer",
     "Tail",
+    "Waiter",
+    "drain_log",
     "run_cli",
     "set_log_level",
     "version",
 ]
+
+def drain_log() -> list[tuple[int, str, str]]:
+    """Fetches the lines that have come: level, target, text."""
 
 def run_cli(argv: list[str], server_binaries: list[str], python: str) -> int:
     """Runs a command line (the program's name first); returns its exit code."""
@@ -142,7 +148,7 @@ class Job:
 
 @final
 class Mailbox:
-    """The mailbox of one event loop, or of a thread that waits for its call."""
+    """The mailbox of one event loop."""
 
     def __new__(cls) -> Mailbox: ...
     def fileno(self) -> int:
@@ -163,24 +169,24 @@ class Mailbox:
 
 @final
 class Producer:
-    """Adds jobs to one queue. Connects at the first call; every call answers in a mailbox."""
+    """Adds jobs to one queue. Connects at the first call; every call answers its caller."""
 
     def __new__(cls, address: Address, options: ProducerOptions) -> Producer: ...
     def add(
-        self, mailbox: Mailbox, ticket: int, rows: list[Row], pack: int | None = None, /
+        self, caller: Mailbox | Waiter, ticket: int, rows: list[Row], pack: int | None = None, /
     ) -> None:
         """Adds jobs; answers what became of them.
 
         With ``pack`` they are those of one caller, and so many share an entry: they have the first
         error in common. Without, each has its own.
         """
-    def cancel_delayed(self, mailbox: Mailbox, ticket: int, job_id: str) -> None:
+    def cancel_delayed(self, caller: Mailbox | Waiter, ticket: int, job_id: str) -> None:
         """Takes a delayed job back; answers whether there was one."""
-    def peek_dlq(self, mailbox: Mailbox, ticket: int, limit: int) -> None:
+    def peek_dlq(self, caller: Mailbox | Waiter, ticket: int, limit: int) -> None:
         """Answers the oldest dead jobs."""
-    def replay_dlq(self, mailbox: Mailbox, ticket: int, limit: int) -> None:
+    def replay_dlq(self, caller: Mailbox | Waiter, ticket: int, limit: int) -> None:
         """Sends the oldest dead jobs back; answers how many."""
-    def close(self, mailbox: Mailbox, ticket: int) -> None:
+    def close(self, caller: Mailbox | Waiter, ticket: int) -> None:
         """Closes the connection."""
 
 @final
@@ -196,3 +202,11 @@ class Tail:
         """Waits for events and answers them; none when it is closed."""
     def close(self, mailbox: Mailbox, ticket: int) -> None:
         """Closes the connection."""
+
+@final
+class Waiter:
+    """Takes the reply of one call, for the thread that waits for it."""
+
+    def __new__(cls) -> Waiter: ...
+    def wait(self, ms: int) -> tuple[Reply] | None:
+        """Waits so long for the reply, or raises its error; ``None`` when the time is over."""

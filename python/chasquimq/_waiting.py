@@ -1,29 +1,18 @@
-"""Where a thread meets the engine: it waits for the reply of its call in a mailbox of its own."""
+"""Where a thread meets the engine: it waits for the reply of its call."""
 
 import asyncio
 import os
-import select
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from . import _logs
 from ._hub import Hub
-from ._native import Mailbox
+from ._native import Mailbox, Waiter, drain_log
 from .errors import ChasquiError
 
-ROUND_MS = 1000
-"""How long one look for the reply lasts; the engine ends each call by a deadline of its own."""
-
-MOST_SPARE = 64
-"""Mailboxes that are kept for the next calls; each has two file descriptors."""
-
-Poll = Callable[[int], object]
-
-_spare: deque[tuple[Mailbox, Poll]] = deque(maxlen=MOST_SPARE)
-"""Each call takes one out, so that no reply can reach another, whether calls are of several threads
-or one interrupts the other; of a call that was given up the late reply goes with its mailbox."""
+ROUND_MS = 100
+"""How long one look for the reply lasts: between two, signals are handled and lines are logged."""
 
 
 def call(method: Callable[..., None], *args: object) -> Any:
@@ -32,22 +21,15 @@ def call(method: Callable[..., None], *args: object) -> Any:
     Only this thread waits. Raises ``ChasquiError`` where that would stop an event loop.
     """
     refuse_event_loop()
-    try:
-        mailbox, poll = _spare.pop()
-    except IndexError:
-        mailbox, poll = _new()
-    method(mailbox, 0, *args)
-    replies: list[tuple[int, Any, BaseException | None]] = []
-    while not replies:
-        poll(ROUND_MS)
-        replies, _, _, lines = mailbox.drain()
-        if lines:
-            _logs.write(lines)
-    _spare.append((mailbox, poll))
-    _, value, error = replies[0]
-    if error is not None:
-        raise error
-    return value
+    waiter = Waiter()
+    method(waiter, 0, *args)
+    reply = None
+    while reply is None:
+        try:
+            reply = waiter.wait(ROUND_MS)
+        finally:
+            _logs.write(drain_log())
+    return reply[0]
 
 
 def refuse_event_loop() -> None:
@@ -57,14 +39,6 @@ def refuse_event_loop() -> None:
     except RuntimeError:
         return
     raise ChasquiError("a SyncQueue would block the event loop that runs here: use Queue and await")
-
-
-def _new() -> tuple[Mailbox, Poll]:
-    mailbox = Mailbox()
-    poll = select.poll()
-    poll.register(mailbox.fileno(), select.POLLIN)
-    _logs.follow_level()
-    return mailbox, poll.poll
 
 
 class _Background:
@@ -96,7 +70,6 @@ def background_mailbox() -> Mailbox:
 def _forget() -> None:
     """Begin anew in a forked child, which has none of the threads."""
     global _background
-    _spare.clear()
     _inherited.append(_background)
     _background = _Background()
 

@@ -80,7 +80,7 @@ impl Consumer {
 
     /// Raises in a forked child.
     fn check(&self) -> PyResult<()> {
-        self.runtime().map(drop)
+        self.owner.check(&*self.link)
     }
 
     /// Connects and answers; from then on notices come under the same ticket.
@@ -203,7 +203,7 @@ impl Consumer {
     }
 
     fn runtime(&self) -> PyResult<&'static tokio::runtime::Handle> {
-        self.owner.runtime(&self.link.to_string())
+        self.owner.runtime(&*self.link)
     }
 }
 

@@ -40,6 +40,8 @@ pub enum Failure {
     Forked(String),
     /// It was closed while the call was under way.
     Closed(String),
+    /// It ended without an answer.
+    Lost,
 }
 
 impl From<chasquimq::Error> for Failure {
@@ -68,6 +70,9 @@ impl From<Failure> for PyErr {
                 "{what} was used before fork(); create it in the child"
             )),
             Failure::Closed(what) => ShutdownError::new_err(format!("{what} was closed")),
+            Failure::Lost => ChasquiError::new_err(
+                "the call broke off without an answer: a bug in chasquimq, please report it",
+            ),
         }
     }
 }

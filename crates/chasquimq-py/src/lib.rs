@@ -2,7 +2,9 @@
 //!
 //! **No Rust thread ever attaches to the interpreter**, and no Rust task owns a Python object. Results
 //! wait in a [`mailbox`] until the event loop, woken through a file descriptor, fetches them all in one
-//! call. So the interpreter may end at any moment: nothing of ours can wait for its lock or touch it.
+//! call; a thread of Python's own that waits for its call fetches the result from a [`waiter`]. So the
+//! interpreter may end at any moment: nothing of ours can wait for its lock or touch it, and a thread that
+//! comes back to it too late is halted for good.
 //!
 //! For the same reason nothing here runs Python code while a handler's thread is in a call of ours:
 //! before Python 3.14 such a thread is unwound when the interpreter ends, which Rust frames do not survive.
@@ -21,11 +23,19 @@ mod options;
 mod producer;
 mod runtime;
 mod tail;
+mod waiter;
 
 use pyo3::prelude::*;
 
 #[pymodule(gil_used = true)]
 mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::runtime::follow_forks(module)
+    }
+
     #[pymodule_export]
     use super::adding::Added;
     #[pymodule_export]
@@ -37,7 +47,7 @@ mod _native {
     #[pymodule_export]
     use super::job::Job;
     #[pymodule_export]
-    use super::logs::set_log_level;
+    use super::logs::{drain_log, set_log_level};
     #[pymodule_export]
     use super::mailbox::Mailbox;
     #[pymodule_export]
@@ -46,6 +56,8 @@ mod _native {
     use super::tail::Tail;
     #[pymodule_export]
     use super::version;
+    #[pymodule_export]
+    use super::waiter::Waiter;
 }
 
 /// The version of the package and of the engine in it.

@@ -28,6 +28,12 @@ pub fn set_log_level(level: u8) {
     LEAST_LEVEL.store(level, Ordering::Relaxed);
 }
 
+/// Fetches the lines that have come.
+#[pyfunction]
+pub fn drain_log() -> Vec<Line> {
+    runtime::logs().map(LogBuffer::drain).unwrap_or_default()
+}
+
 /// A line: level in the numbers of `logging`, target, text.
 pub type Line = (u8, String, String);
 

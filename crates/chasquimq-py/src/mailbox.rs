@@ -1,5 +1,4 @@
-//! Where results wait for an event loop, or for a thread that waits for its call: filled by Rust tasks,
-//! fetched all at once.
+//! Where results wait for an event loop: filled by Rust tasks, fetched all at once.
 
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::AsRawFd;
@@ -14,7 +13,7 @@ use rustix::io::ioctl_fionbio;
 
 use crate::adding::Added;
 use crate::errors::Failure;
-use crate::logs::{Line, LogBuffer};
+use crate::logs::{self, Line};
 use crate::runtime::{self, Owner};
 use crate::tail;
 
@@ -112,7 +111,7 @@ impl Slot {
 type Fetched<'py> = (u64, Option<Bound<'py, PyAny>>, Option<PyErr>);
 type Drained<'py> = (Vec<Fetched<'py>>, Vec<Notice>, Vec<u64>, Vec<Line>);
 
-/// The mailbox of one event loop, or of a thread that waits for its call.
+/// The mailbox of one event loop.
 #[pyclass(frozen, module = "chasquimq._native")]
 pub struct Mailbox {
     owner: Owner,
@@ -148,8 +147,7 @@ impl Mailbox {
             Ok(value) => Ok((ticket, Some(value.into_py(py)?), None)),
             Err(failure) => Ok((ticket, None, Some(failure.into()))),
         });
-        let lines = runtime::logs().map(LogBuffer::drain).unwrap_or_default();
-        Ok((replies.collect::<PyResult<_>>()?, notices, questions, lines))
+        Ok((replies.collect::<PyResult<_>>()?, notices, questions, logs::drain_log()))
     }
 }
 
@@ -161,7 +159,8 @@ impl Mailbox {
 }
 
 impl Value {
-    fn into_py(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    /// As Python has it.
+    pub fn into_py(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         match self {
             Self::Nothing => py.None().into_bound_py_any(py),
             Self::Flag(flag) => flag.into_bound_py_any(py),

@@ -1,5 +1,6 @@
 //! `Producer`: the native half of `Queue`.
 
+use std::fmt::{self, Display, Formatter};
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use chasquimq::ProducerConfig;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -16,14 +18,15 @@ use crate::adding;
 use crate::address::{Address, Server};
 use crate::credentials::Credentials;
 use crate::errors::Failure;
-use crate::mailbox::{Mailbox, Value};
+use crate::mailbox::Value;
 use crate::options::ProducerOptions;
 use crate::runtime::Owner;
+use crate::waiter::Caller;
 
 /// How long `close` waits for the replies of calls under way.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Adds jobs to one queue. Connects at the first call; every call answers in a mailbox.
+/// Adds jobs to one queue. Connects at the first call; every call answers its caller.
 #[pyclass(frozen, module = "chasquimq._native")]
 pub struct Producer {
     /// The process that uses it first: one that is only made may be used in any forked child.
@@ -41,6 +44,7 @@ struct Link {
 }
 
 struct Connected {
+    runtime: Handle,
     engine: chasquimq::Producer<()>,
     server: Mutex<Option<Server>>,
 }
@@ -67,16 +71,16 @@ impl Producer {
 
     /// Adds jobs; answers what became of them. With `pack` they are those of one caller, and so many
     /// share an entry: they have the first error in common. Without, each has its own.
-    #[pyo3(signature = (mailbox, ticket, rows, pack=None, /))]
+    #[pyo3(signature = (caller, ticket, rows, pack=None, /))]
     fn add(
         &self,
-        mailbox: &Mailbox,
+        caller: Caller<'_>,
         ticket: u64,
         rows: &Bound<'_, PyList>,
         pack: Option<usize>,
     ) -> PyResult<()> {
         let jobs = adding::jobs(rows)?;
-        self.call(mailbox, ticket, async move |engine: chasquimq::Producer<()>| {
+        self.call(caller, ticket, async move |engine: chasquimq::Producer<()>| {
             let outcomes = match pack {
                 Some(pack) => {
                     engine.add_raw_packed(jobs, pack).await?.into_iter().map(Ok).collect()
@@ -88,65 +92,62 @@ impl Producer {
     }
 
     /// Takes a delayed job back; answers whether there was one.
-    fn cancel_delayed(&self, mailbox: &Mailbox, ticket: u64, job_id: String) -> PyResult<()> {
+    fn cancel_delayed(&self, caller: Caller<'_>, ticket: u64, job_id: String) -> PyResult<()> {
         let work = async move |engine: chasquimq::Producer<()>| {
             engine.cancel_delayed(&job_id).await.map(Value::Flag)
         };
-        self.call(mailbox, ticket, work)
+        self.call(caller, ticket, work)
     }
 
     /// Answers the oldest dead jobs.
-    fn peek_dlq(&self, mailbox: &Mailbox, ticket: u64, limit: usize) -> PyResult<()> {
-        self.call(mailbox, ticket, async move |engine| {
-            engine.peek_dlq(limit).await.map(Value::Dead)
-        })
+    fn peek_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize) -> PyResult<()> {
+        self.call(caller, ticket, async move |engine| engine.peek_dlq(limit).await.map(Value::Dead))
     }
 
     /// Sends the oldest dead jobs back; answers how many.
-    fn replay_dlq(&self, mailbox: &Mailbox, ticket: u64, limit: usize) -> PyResult<()> {
-        self.call(mailbox, ticket, async move |engine| {
+    fn replay_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize) -> PyResult<()> {
+        self.call(caller, ticket, async move |engine| {
             engine.replay_dlq(limit).await.map(Value::Count)
         })
     }
 
     /// Closes the connection.
-    fn close(&self, mailbox: &Mailbox, ticket: u64) -> PyResult<()> {
-        let (link, slot) = (Arc::clone(&self.link), mailbox.slot());
-        self.runtime()?.spawn(async move {
-            let result = link.close().await;
-            slot.reply(ticket, result.map(|()| Value::Nothing));
-        });
-        Ok(())
+    fn close(&self, caller: Caller<'_>, ticket: u64) -> PyResult<()> {
+        let link = Arc::clone(&self.link);
+        let close = async move { link.close().await.map(|()| Value::Nothing) };
+        caller.call(self.owner()?, &*self.link, ticket, close)
     }
 }
 
 impl Producer {
-    fn runtime(&self) -> PyResult<&'static tokio::runtime::Handle> {
-        let owner = if let Some(owner) = self.owner.get() {
-            owner
-        } else {
-            let here = Owner::here()?;
-            self.owner.get_or_init(|| here)
-        };
-        owner.runtime(&format!("queue {:?}", self.link.config.queue_name))
-    }
-
-    fn call<F, W>(&self, mailbox: &Mailbox, ticket: u64, work: W) -> PyResult<()>
+    fn call<F, W>(&self, caller: Caller<'_>, ticket: u64, work: W) -> PyResult<()>
     where
         W: FnOnce(chasquimq::Producer<()>) -> F + Send + 'static,
-        F: Future<Output = chasquimq::Result<Value>> + Send,
+        F: Future<Output = chasquimq::Result<Value>> + Send + 'static,
     {
-        let (link, slot) = (Arc::clone(&self.link), mailbox.slot());
-        let call = self.link.calls.track_future(async move {
-            let result = async { Ok(work(link.engine().await?).await?) };
-            slot.reply(ticket, result.await);
-        });
-        let runtime = self.runtime()?;
-        if let Some(credentials) = &self.credentials {
+        let owner = self.owner()?;
+        owner.check(&*self.link)?;
+        if let (Some(credentials), Caller::Mailbox(mailbox)) = (&self.credentials, &caller) {
             credentials.listen(mailbox);
         }
-        runtime.spawn(call);
-        Ok(())
+        let link = Arc::clone(&self.link);
+        let call = async move { Ok(work(link.engine().await?).await?) };
+        let call = self.link.calls.track_future(call);
+        caller.call(owner, &*self.link, ticket, call)
+    }
+
+    fn owner(&self) -> PyResult<Owner> {
+        if let Some(owner) = self.owner.get() {
+            return Ok(*owner);
+        }
+        let here = Owner::here()?;
+        Ok(*self.owner.get_or_init(|| here))
+    }
+}
+
+impl Display for Link {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "queue {:?}", self.config.queue_name)
     }
 }
 
@@ -155,20 +156,18 @@ impl Drop for Producer {
     fn drop(&mut self) {
         let Some(owner) = self.owner.get() else { return };
         let link = Arc::clone(&self.link);
-        match owner.handle() {
-            Some(runtime) if link.connected.initialized() => {
-                runtime.spawn(async move { link.close().await });
-            }
-            Some(_) => {}
+        if owner.handle().is_none() {
             // What it holds belongs to the parent.
-            None => std::mem::forget(link),
+            std::mem::forget(link);
+        } else if let Some(Connected { runtime, .. }) = link.connected.get() {
+            runtime.clone().spawn(async move { link.close().await });
         }
     }
 }
 
 impl Link {
     async fn engine(&self) -> Result<chasquimq::Producer<()>, Failure> {
-        let closed = || Failure::Closed(format!("queue {:?}", self.config.queue_name));
+        let closed = || Failure::Closed(self.to_string());
         tokio::select! {
             // A call that was made before `close` is waited for there, and has its way.
             biased;
@@ -182,7 +181,7 @@ impl Link {
     async fn connect(&self) -> Result<Connected, Failure> {
         let server = self.address.resolve(&self.config.queue_name).await?;
         let engine = chasquimq::Producer::connect(&server.url, self.config.clone()).await?;
-        Ok(Connected { engine, server: Mutex::new(Some(server)) })
+        Ok(Connected { runtime: Handle::current(), engine, server: Mutex::new(Some(server)) })
     }
 
     async fn close(&self) -> Result<(), Failure> {

@@ -4,15 +4,19 @@
 //! appended to the chain below; the parent's is left alone. The chain only grows while the interpreter's
 //! lock is held, and reading it takes no lock, so a fork finds it in order.
 
+use std::fmt::Display;
 use std::num::NonZero;
-use std::sync::OnceLock;
-use std::{process, thread};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 
-use pyo3::PyResult;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::errors::Failure;
 use crate::logs::{self, LogBuffer};
+use crate::waiter::Waiting;
 
 /// Threads for network, leases and settling, at most; Python's handlers run elsewhere.
 const MOST_THREADS: usize = 2;
@@ -23,8 +27,30 @@ struct State {
     owner: Owner,
     /// Never dropped: at exit its threads end with the process, and nobody waits for them.
     runtime: Runtime,
+    /// Where threads wait for their calls, once one has.
+    waiting: OnceLock<Arc<Waiting>>,
     logs: LogBuffer,
     forked: OnceLock<Box<State>>,
+}
+
+/// Forks between the first process and this one. The interpreter tells of each: to ask for the number of
+/// the process would be a system call or two in every call of ours.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Has the interpreter tell of forks.
+///
+/// # Errors
+/// Those of the interpreter.
+pub fn follow_forks(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let hook = PyDict::new(module.py());
+    hook.set_item("after_in_child", wrap_pyfunction!(forked, module)?)?;
+    module.py().import("os")?.call_method("register_at_fork", (), Some(&hook))?;
+    Ok(())
+}
+
+#[pyfunction]
+fn forked() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The process that an object belongs to.
@@ -37,8 +63,25 @@ impl Owner {
         state().map(|state| state.owner)
     }
 
+    /// Where threads of the process wait; `what` names the object in the error.
+    ///
+    /// # Errors
+    /// In a child that was forked after the object was made.
+    pub fn waiting(self, what: impl Display) -> PyResult<&'static Waiting> {
+        let state = self.state(what)?;
+        if let Some(waiting) = state.waiting.get() {
+            return Ok(waiting);
+        }
+        let new = Waiting::start()?;
+        Ok(state.waiting.get_or_init(|| new))
+    }
+
+    fn this() -> Self {
+        Self(FORKS.load(Ordering::Relaxed))
+    }
+
     fn is_here(self) -> bool {
-        self.0 == process::id()
+        self == Self::this()
     }
 
     /// The runtime of the process; `None` in a child that was forked from it.
@@ -50,8 +93,21 @@ impl Owner {
     ///
     /// # Errors
     /// In a child that was forked after the object was made.
-    pub fn runtime(self, what: &str) -> PyResult<&'static Handle> {
-        self.handle().ok_or_else(|| Failure::Forked(what.to_owned()).into())
+    pub fn runtime(self, what: impl Display) -> PyResult<&'static Handle> {
+        Ok(self.state(what)?.runtime.handle())
+    }
+
+    /// Whether this is the process; `what` names the object in the error.
+    ///
+    /// # Errors
+    /// In a child that was forked after the object was made.
+    pub fn check(self, what: impl Display) -> PyResult<()> {
+        self.state(what).map(drop)
+    }
+
+    fn state(self, what: impl Display) -> PyResult<&'static State> {
+        let state = last().filter(|_| self.is_here());
+        state.ok_or_else(|| Failure::Forked(what.to_string()).into())
     }
 }
 
@@ -89,7 +145,7 @@ impl State {
         let mut builder = Builder::new_multi_thread();
         let runtime =
             builder.worker_threads(threads).thread_name("chasquimq").enable_all().build()?;
-        let (logs, forked) = (LogBuffer::default(), OnceLock::new());
-        Ok(Self { owner: Owner(process::id()), runtime, logs, forked })
+        let (waiting, logs, forked) = (OnceLock::new(), LogBuffer::default(), OnceLock::new());
+        Ok(Self { owner: Owner::this(), runtime, waiting, logs, forked })
     }
 }

@@ -100,7 +100,7 @@ impl Tail {
 
 impl Tail {
     fn runtime(&self) -> PyResult<&'static tokio::runtime::Handle> {
-        self.owner.runtime(&self.link.to_string())
+        self.owner.runtime(&*self.link)
     }
 
     fn call<F, W>(&self, mailbox: &Mailbox, ticket: u64, work: W) -> PyResult<()>

@@ -113,9 +113,14 @@ impl Store {
     async fn append_all(&self, jobs: &[NewJob], terms: Terms) -> Vec<Sent> {
         let verbose = self.events.enabled && self.events.verbose;
         let entries: Vec<_> = entries(jobs, terms.pack, verbose).collect();
+        if entries.len() <= CHUNK {
+            return match &entries[..] {
+                [] => vec![],
+                chunk => vec![self.append(chunk, terms, verbose).await],
+            };
+        }
         // Where the queue is bounded, none of a later script may get the room that an earlier lacked.
         let ahead = if terms.max_queue_len == 0 { SENT_AHEAD } else { 1 };
-        let is_plain = terms.max_queue_len == 0 && !verbose;
         let (mut under_way, mut sent) = (FuturesOrdered::new(), Vec::new());
         for chunk in entries.chunks(CHUNK) {
             if under_way.len() == ahead {
@@ -124,13 +129,7 @@ impl Store {
             if sent.last().is_some_and(|sent: &Sent| sent.new.is_err()) {
                 break;
             }
-            under_way.push_back(async move {
-                if is_plain && chunk.iter().all(|jobs| !jobs[0].unique) {
-                    self.put(chunk, terms).await
-                } else {
-                    self.append(chunk, terms, verbose).await
-                }
-            });
+            under_way.push_back(self.append(chunk, terms, verbose));
         }
         while let Some(one) = under_way.next().await {
             sent.push(one);
@@ -138,8 +137,17 @@ impl Store {
         sent
     }
 
-    /// Appends the entries of one script, nothing in the way: the usual add, and the least for the
-    /// server to do.
+    /// Appends the entries of one script.
+    async fn append(&self, entries: &[&[NewJob]], terms: Terms, verbose: bool) -> Sent {
+        let is_plain = terms.max_queue_len == 0 && !verbose;
+        if is_plain && entries.iter().all(|jobs| !jobs[0].unique) {
+            self.put(entries, terms).await
+        } else {
+            self.examine(entries, terms, verbose).await
+        }
+    }
+
+    /// Nothing in the way: the usual add, and the least for the server to do.
     async fn put(&self, entries: &[&[NewJob]], terms: Terms) -> Sent {
         let call = self.sendings.number();
         let (map, remember) = self.sent(call);
@@ -152,8 +160,8 @@ impl Store {
         Sent { call, jobs, new: reply.map(|_| vec![true; jobs]) }
     }
 
-    /// Appends the entries of one script.
-    async fn append(&self, entries: &[&[NewJob]], terms: Terms, verbose: bool) -> Sent {
+    /// Whether they are new and there is room for them is found out first, and they are told of.
+    async fn examine(&self, entries: &[&[NewJob]], terms: Terms, verbose: bool) -> Sent {
         let call = self.sendings.number();
         let (map, remember) = self.sent(call);
         let mut args = Vec::with_capacity(4 + entries.len() * 5);
