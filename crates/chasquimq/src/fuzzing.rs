@@ -118,11 +118,11 @@ fn replies(bytes: &[u8]) -> u64 {
     let dead = replies::dead(&reply);
     let sound = dead.iter().filter(|entry| resurrect(entry).is_some()).count();
     let shown: Vec<DlqEntry> = dead.into_iter().map(DlqEntry::read).collect();
-    let events: Vec<_> = replies::events(&reply).into_iter().flat_map(unpack).collect();
+    let events: Vec<_> = replies::events(reply.clone()).into_iter().flat_map(unpack).collect();
     let claimed = replies::claimed(&reply);
     assert!(claimed.iter().flat_map(|claimed| &claimed.entries).all(|entry| entry.deliveries > 0));
     outcome((
-        (sound, shown.len(), events.len(), replies::delivered(&reply).len()),
+        (sound, shown.len(), events.len(), replies::delivered(reply.clone()).len()),
         claimed.map(|claimed| (claimed.entries.len(), claimed.ghosts.min(2))),
         replies::tick(&reply).is_some(),
         replies::counts(&reply).is_some(),

@@ -1,5 +1,6 @@
 //! What a consumer holds: entries under lease, deliveries not ended, endings not stored.
 
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -158,10 +159,13 @@ impl Hold {
     /// Begins to hold an entry, `None` when it is held already: its job still runs here.
     pub fn lease(&self, id: &Bytes, total: usize, open: usize, now_ms: u64) -> Option<Arc<Entry>> {
         let mut entries = lock(&self.entries);
-        if let Some(held) = entries.get(id) {
-            held.leased_ms.store(now_ms, Ordering::Relaxed);
-            return None;
-        }
+        let place = match entries.entry(id.clone()) {
+            Slot::Vacant(place) => place,
+            Slot::Occupied(held) => {
+                held.get().leased_ms.store(now_ms, Ordering::Relaxed);
+                return None;
+            }
+        };
         let entry = Arc::new(Entry {
             id: id.clone(),
             total,
@@ -169,7 +173,7 @@ impl Hold {
             leased_ms: AtomicU64::new(now_ms),
             lost: AtomicBool::new(false),
         });
-        entries.insert(id.clone(), Arc::clone(&entry));
+        place.insert(Arc::clone(&entry));
         Some(entry)
     }
 
@@ -212,9 +216,14 @@ impl Hold {
     /// Holds the entry no longer, unless it is another lease of the same id that is held.
     fn let_go(&self, entry: &Entry) -> bool {
         let mut entries = lock(&self.entries);
-        let same =
-            entries.get(&entry.id).is_some_and(|held| std::ptr::eq(&raw const **held, entry));
-        same && entries.remove(&entry.id).is_some()
+        match entries.remove_entry(&entry.id) {
+            None => false,
+            Some((_, held)) if std::ptr::eq(&raw const *held, entry) => true,
+            Some((id, other)) => {
+                entries.insert(id, other);
+                false
+            }
+        }
     }
 
     /// Counts deliveries that are to be handed over or dropped.

@@ -62,7 +62,7 @@ impl Feed {
             cursor.into(),
         ];
         let reply = self.link.block("XREAD", args).await?;
-        Ok(replies::events(&reply))
+        Ok(replies::events(reply))
     }
 
     /// Closes the connection, whatever read waits on it.

@@ -36,7 +36,7 @@ impl Intake {
             ">".into(),
         ];
         let reply = self.link.block("XREADGROUP", args).await?;
-        Ok(replies::delivered(&reply))
+        Ok(replies::delivered(reply))
     }
 
     /// Closes the connection.

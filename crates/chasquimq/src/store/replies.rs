@@ -9,17 +9,17 @@ use super::{Claimed, DeadEntry, Entry, Tick, moves};
 use crate::inspect::QueueCounts;
 
 /// The entries of one stream, read by XREADGROUP.
-pub(crate) fn delivered(reply: &Reply) -> Vec<Entry> {
-    let entry = |entry: &Reply| {
-        let (id, fields) = split(entry)?;
-        let fields = fields.iter().map(Reply::bytes).collect();
-        Some(Entry { id: id.bytes(), fields, deliveries: 1, settled: bytes::Bytes::new() })
+pub(crate) fn delivered(reply: Reply) -> Vec<Entry> {
+    let entry = |entry: Reply| {
+        let [id, fields] = <[Reply; 2]>::try_from(entry.into_items()).ok()?;
+        let fields = fields.into_items().into_iter().map(Reply::into_bytes).collect();
+        Some(Entry { id: id.into_bytes(), fields, deliveries: 1, settled: bytes::Bytes::new() })
     };
-    of_one_stream(reply).iter().filter_map(entry).collect()
+    of_one_stream(reply).into_iter().filter_map(entry).collect()
 }
 
 /// The entries of the events stream, read by XREAD.
-pub(crate) fn events(reply: &Reply) -> Vec<RawEvent> {
+pub(crate) fn events(reply: Reply) -> Vec<RawEvent> {
     let event = |entry: &Reply| {
         let (id, fields) = split(entry)?;
         Some((id.text(), fields.chunks_exact(2).map(|f| (f[0].text(), f[1].text())).collect()))
@@ -82,9 +82,13 @@ pub(crate) fn counts(reply: &Reply) -> Option<QueueCounts> {
     })
 }
 
-/// RESP3 answers {stream: entries}; one stream was asked for.
-fn of_one_stream(reply: &Reply) -> &[Reply] {
-    reply.items().get(1).map_or(&[][..], Reply::items)
+/// RESP2 answers [[stream, entries]], RESP3 {stream: entries}; one stream was asked for.
+fn of_one_stream(reply: Reply) -> Vec<Reply> {
+    let mut stream = reply.into_items();
+    if let [Reply::List(pair)] = &mut stream[..] {
+        stream = std::mem::take(pair);
+    }
+    stream.into_iter().nth(1).map_or(vec![], Reply::into_items)
 }
 
 /// An entry's id, and field, value, …

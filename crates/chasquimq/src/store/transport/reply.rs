@@ -61,6 +61,16 @@ impl Reply {
         if let Self::Bytes(b) = self { b.clone() } else { Bytes::new() }
     }
 
+    /// As [`Reply::items`], taken out.
+    pub fn into_items(self) -> Vec<Reply> {
+        if let Self::List(items) = self { items } else { vec![] }
+    }
+
+    /// As [`Reply::bytes`], taken out.
+    pub fn into_bytes(self) -> Bytes {
+        if let Self::Bytes(b) = self { b } else { Bytes::new() }
+    }
+
     pub fn read(frame: Resp3Frame) -> Result<Self> {
         Ok(match frame {
             Resp3Frame::Number { data, .. } => Self::Int(data),
