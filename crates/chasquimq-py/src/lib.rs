@@ -29,13 +29,6 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = true)]
 mod _native {
-    use pyo3::prelude::*;
-
-    #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        super::runtime::follow_forks(module)
-    }
-
     #[pymodule_export]
     use super::adding::Added;
     #[pymodule_export]

@@ -6,12 +6,10 @@
 
 use std::fmt::Display;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread;
+use std::{process, thread};
 
-use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::PyResult;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::errors::Failure;
@@ -31,26 +29,6 @@ struct State {
     waiting: OnceLock<Arc<Waiting>>,
     logs: LogBuffer,
     forked: OnceLock<Box<State>>,
-}
-
-/// Forks between the first process and this one. The interpreter tells of each: to ask for the number of
-/// the process would be a system call or two in every call of ours.
-static FORKS: AtomicU32 = AtomicU32::new(0);
-
-/// Has the interpreter tell of forks.
-///
-/// # Errors
-/// Those of the interpreter.
-pub fn follow_forks(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let hook = PyDict::new(module.py());
-    hook.set_item("after_in_child", wrap_pyfunction!(forked, module)?)?;
-    module.py().import("os")?.call_method("register_at_fork", (), Some(&hook))?;
-    Ok(())
-}
-
-#[pyfunction]
-fn forked() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The process that an object belongs to.
@@ -77,7 +55,7 @@ impl Owner {
     }
 
     fn this() -> Self {
-        Self(FORKS.load(Ordering::Relaxed))
+        Self(process::id())
     }
 
     fn is_here(self) -> bool {
