@@ -57,6 +57,20 @@ async def test_the_waiter_goes_on_at_once_in_its_own_context() -> None:
     assert place.get() == "nowhere"
 
 
+def test_the_waiter_goes_on_in_its_own_context_also_when_that_is_empty() -> None:
+    async def main() -> None:
+        future = answer()
+        asyncio.get_running_loop().call_soon(future.set_result, 5)
+        await future
+        token = place.set("since")
+        await asyncio.sleep(0)
+        assert place.get() == "since"
+        place.reset(token)
+        assert place.get() == "nowhere"
+
+    contextvars.Context().run(asyncio.run, main())
+
+
 async def test_one_that_is_resolved_already_is_not_waited_for() -> None:
     future, seen = answer(), list[Any]()
     future.set_result(5)

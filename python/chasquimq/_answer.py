@@ -21,7 +21,7 @@ class Answer(asyncio.Future[Any]):
     def add_done_callback(self, callback: Callback, /, *, context: Context | None = None) -> None:
         """Have this called when there is a result."""
         if self._waiter is None and not self.done():
-            self._waiter = callback, context or copy_context()
+            self._waiter = callback, copy_context() if context is None else context
         else:
             super().add_done_callback(callback, context=context)
 

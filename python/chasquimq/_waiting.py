@@ -21,15 +21,17 @@ def call(method: Callable[..., None], *args: object) -> Any:
     Only this thread waits. Raises ``ChasquiError`` where that would stop an event loop.
     """
     refuse_event_loop()
-    waiter = Waiter()
-    method(waiter, 0, *args)
-    reply = None
-    while reply is None:
-        try:
+    waiter, reply = Waiter(), None
+    try:
+        method(waiter, 0, *args)
+        while reply is None:
             reply = waiter.wait(ROUND_MS)
-        finally:
             _logs.write(drain_log())
-    return reply[0]
+        return reply[0]
+    finally:
+        # A traceback keeps this frame, and an interrupted call in it would hold ``close`` up.
+        del waiter
+        _logs.write(drain_log())
 
 
 def refuse_event_loop() -> None:

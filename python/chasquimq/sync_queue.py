@@ -20,7 +20,8 @@ class SyncQueue(BaseQueue):
     """Adds jobs to the queue ``name`` and waits: ``Queue`` for views, scripts and threads.
 
     Parameters, results, errors and what is promised are those of ``Queue``. Any number of threads
-    may use it at a time; a call blocks its own alone. In the thread of a running event loop it
+    may use it at a time; a call blocks its own alone (under gevent and eventlet all greenlets of the
+    thread, until it ends). In the thread of a running event loop it
     raises ``ChasquiError``: use ``Queue`` there. One that was used, or has
     ``credentials``, is refused in a forked child: make another there::
 

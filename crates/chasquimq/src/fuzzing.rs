@@ -181,8 +181,9 @@ fn url(bytes: &[u8]) -> u64 {
     const SECRET: &str = "<sEcReT>";
     let text = String::from_utf8_lossy(bytes);
     let tuning = ConnectionTuning::default();
-    let read =
-        |url: &str| prepare_url(url, &tuning, Duration::from_secs(1)).map_err(|e| e.to_string());
+    let read = |url: &str| {
+        prepare_url(url, &tuning, Duration::from_secs(1), false).map_err(|e| e.to_string())
+    };
     let hidden = format!("{text}{SECRET}");
     for url in [
         format!("redis://user:{hidden}@host:1/0"),

@@ -29,7 +29,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::interfaces::{ClientInterface, ClientLike, EventInterface, PubsubInterface};
 use fred::types::config::{Options, Server};
-use fred::types::{ClusterHash, CustomCommand, RespVersion};
+use fred::types::{ClusterHash, CustomCommand};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit, broadcast, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -133,12 +133,7 @@ impl Link {
         longest_wait: Duration,
     ) -> Result<Self> {
         let deadline = tuning.command_timeout + 2 * longest_wait;
-        let mut builder = prepare(url, tuning, deadline)?;
-        if !longest_wait.is_zero() {
-            // Its replies are long and of simple types. The library begins a reply anew with each 8 KiB
-            // of it that arrive, and reads the older protocol in two thirds of the time.
-            builder.with_config(|config| config.version = RespVersion::RESP2);
-        }
+        let builder = prepare(url, tuning, deadline, !longest_wait.is_zero())?;
         let places = Places::new(builder, tuning.connect_timeout);
         let slot = fred::util::redis_keyslot(key);
         let reach = async {

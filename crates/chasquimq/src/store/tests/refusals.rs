@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use chasquimq_testkit::{ChaosProxy, Server, eventually, shared_server};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,7 +12,7 @@ use super::link::{PATIENCE, check_echo, impatient, link};
 use super::support::{Keyspace, Queue, job};
 use crate::config::{ConnectionTuning, EventsConfig};
 use crate::error::{Error, ErrorKind};
-use crate::store::transport::Script;
+use crate::store::transport::{Link, Script};
 use crate::store::{Due, Store};
 
 async fn refusal(url: &str, tuning: &ConnectionTuning) -> Error {
@@ -114,7 +115,11 @@ async fn any_password_is_sent_as_it_is() {
         |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat();
     let place = format!("127.0.0.1:{}", server.port());
     let url = format!("redis://{}:{}@{place}", hex("o'neil"), hex(password));
-    check_echo(&link(&url, &impatient(1_000)).await, "let in").await;
+    for longest_wait in [Duration::ZERO, Duration::from_secs(1)] {
+        let key = Bytes::from("{q}");
+        let link = Link::connect(&url, &key, &impatient(1_000), longest_wait).await.unwrap();
+        check_echo(&link, "let in").await;
+    }
     let url = format!("redis://{}:{}@{place}", hex("o'neil"), hex("p w\"d'\\"));
     assert_eq!(refusal(&url, &impatient(1_000)).await.kind(), ErrorKind::Auth);
 }

@@ -11,14 +11,26 @@ use super::tls::Tls;
 use crate::config::ConnectionTuning;
 use crate::error::{Error, Result};
 
-/// What builds clients for this URL that wait `deadline` for a reply and reconnect for ever.
-pub fn prepare(url: &str, tuning: &ConnectionTuning, deadline: Duration) -> Result<Builder> {
+/// What builds clients for this URL that wait `deadline` for a reply and reconnect for ever; `blocks`
+/// for those of blocking commands.
+pub fn prepare(
+    url: &str,
+    tuning: &ConnectionTuning,
+    deadline: Duration,
+    blocks: bool,
+) -> Result<Builder> {
     let mut config = parse(url)?;
-    config.version = RespVersion::RESP3;
+    // Replies to blocking commands are long and of simple types. The library begins a reply anew with each
+    // 8 KiB of it that arrive, and reads the older protocol in two thirds of the time.
+    let version = if blocks { RespVersion::RESP2 } else { RespVersion::RESP3 };
+    config.username = config.username.map(|user| spelled(user, &version));
+    config.password = config.password.map(|password| spelled(password, &version));
     config.fail_fast = false;
     if let Some(credentials) = &tuning.credentials {
-        config.credential_provider = Some(Arc::new(Asking(credentials.clone())));
+        let (credentials, version) = (credentials.clone(), version.clone());
+        config.credential_provider = Some(Arc::new(Asking { credentials, version }));
     }
+    config.version = version;
     let (min, max) = (millis(tuning.reconnect_min), millis(tuning.reconnect_max));
     let mut policy = ReconnectPolicy::new_exponential(0, min, max, 2);
     policy.set_jitter(min);
@@ -60,13 +72,16 @@ fn parse(url: &str) -> Result<Config> {
     if let Some(tls) = tls {
         config.tls = Some(tls.connector().map_err(|error| unusable(&error.to_string()))?);
     }
-    config.username = config.username.map(word);
-    config.password = config.password.map(word);
     Ok(config)
 }
 
-/// A name or password as one word of a line: the library sends HELLO as a line, not as a list.
-pub fn word(text: String) -> String {
+/// A name or password as the library needs it: it sends RESP3's HELLO as a line, not as a list.
+pub fn spelled(text: String, version: &RespVersion) -> String {
+    if *version == RespVersion::RESP3 { word(text) } else { text }
+}
+
+/// A text as one word of a line.
+fn word(text: String) -> String {
     let splits = |c: char| c.is_ascii_whitespace() || c.is_ascii_control() || "\"'".contains(c);
     if !text.contains(splits) {
         return text;
