@@ -20,10 +20,10 @@ class SyncQueue(BaseQueue):
     """Adds jobs to the queue ``name`` and waits: ``Queue`` for views, scripts and threads.
 
     Parameters, results, errors and what is promised are those of ``Queue``. Any number of threads
-    may use it at a time; a call blocks its own alone (under gevent and eventlet all greenlets of the
-    thread, until it ends). In the thread of a running event loop it
-    raises ``ChasquiError``: use ``Queue`` there. One that was used, or has
-    ``credentials``, is refused in a forked child: make another there::
+    may use it at a time; a call blocks its own alone (under gevent and eventlet all greenlets of
+    the thread, until it ends). In the thread of a running event loop it raises ``ChasquiError``:
+    use ``Queue`` there. One that was used, or has ``credentials``, is refused in a forked child:
+    make another there::
 
         with SyncQueue("emails") as queue:
             job = queue.add("welcome", {"to": "ada@example.com"})
