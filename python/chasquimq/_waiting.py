@@ -21,11 +21,10 @@ def call(method: Callable[..., None], *args: object) -> Any:
     Only this thread waits. Raises ``ChasquiError`` where that would stop an event loop.
     """
     refuse_event_loop()
-    waiter, reply = Waiter(), None
+    waiter = Waiter()
     try:
         method(waiter, 0, *args)
-        while reply is None:
-            reply = waiter.wait(ROUND_MS)
+        while (reply := waiter.wait(ROUND_MS)) is None:
             _logs.write(drain_log())
         return reply[0]
     finally:
