@@ -65,7 +65,7 @@ fn entry(bytes: &[u8]) -> u64 {
                 assert_eq!((again.record.attempt, again.record.lost), (7, 9));
                 assert_eq!((&again.record.id, again.due_ms), (&record.id, Some(due)));
                 assert_eq!(again.record.payload, record.payload);
-                let own: Option<&JobRetryOverride> = record.retry.as_ref();
+                let own: Option<&JobRetryOverride> = record.retry.as_deref();
                 let ms = retry::backoff_ms(own, &RetryConfig::default(), record.attempt, 0.5);
                 assert!(retry::max_attempts(own, 3) > 0);
                 told.push(outcome((record.unique, own.is_some(), due_ms.is_some(), ms > 30_000)));

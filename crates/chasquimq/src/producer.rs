@@ -176,7 +176,7 @@ impl<T> Producer<T> {
             name: Bytes::copy_from_slice(name.as_bytes()),
             payload,
             created_at_ms,
-            retry,
+            retry: retry.map(Box::new),
             unique,
         };
         Ok(NewJob { id, name, unique, record: record.encode().into() })

@@ -49,7 +49,7 @@ impl Parts {
         Standing {
             attempt: record.map_or(0, |record| record.attempt),
             lost: self.lost,
-            retry: record.and_then(|record| record.retry.as_ref()),
+            retry: record.and_then(|record| record.retry.as_deref()),
         }
     }
 }
@@ -96,7 +96,7 @@ impl Delivery {
     /// The job's own retry rule.
     #[must_use]
     pub fn retry(&self) -> Option<&crate::job::JobRetryOverride> {
-        self.record().and_then(|record| record.retry.as_ref())
+        self.record().and_then(|record| record.retry.as_deref())
     }
 
     /// Says how the delivery ended; give the ending to [`Session::settle`](super::Session::settle).

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
-use super::delivery::Ending;
+use super::delivery::{Ending, Parts};
 use super::session::Shared;
 use crate::error::{Error, Result};
 use crate::lifecycle::{Outcome, Transition, decide};
@@ -27,9 +27,13 @@ const FLIGHTS: usize = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// An ending and what was decided for it.
+/// How a job ended and what was decided for it.
 struct Settlement {
-    ending: Ending,
+    parts: Box<Parts>,
+    outcome: Outcome,
+    duration: Duration,
+    /// Sent before, with the reply lost.
+    resent: bool,
     next: Transition,
 }
 
@@ -51,7 +55,7 @@ pub(super) async fn run(shared: &Shared) -> Result<()> {
         let may_send = flights.len() < FLIGHTS;
         tokio::select! {
             endings = shared.hold.endings(most), if may_send => {
-                settlements.extend(endings.into_iter().map(|ending| resolve(shared, ending)));
+                settlements.extend(endings.into_iter().filter_map(|ending| resolve(shared, ending)));
             }
             Some(failed) = flights.next() => parked.keep(failed),
             // What may not be sent yet must not be waited for: its time may have come already.
@@ -87,42 +91,36 @@ impl Parked {
     }
 }
 
-fn resolve(shared: &Shared, ending: Ending) -> Settlement {
-    let next = match &ending.parts {
-        Some(parts) => {
-            let jitter = if ending.outcome == Outcome::Done { 0.0 } else { rand::random::<f64>() };
-            decide(parts.standing(), &ending.outcome, &shared.policy, jitter)
-        }
-        None => Transition::Release,
-    };
-    Settlement { ending, next }
+fn resolve(shared: &Shared, ending: Ending) -> Option<Settlement> {
+    let Ending { parts, outcome, duration, resent } = ending;
+    let parts = parts?;
+    let jitter = if outcome == Outcome::Done { 0.0 } else { rand::random::<f64>() };
+    let next = decide(parts.standing(), &outcome, &shared.policy, jitter);
+    Some(Settlement { parts, outcome, duration, resent, next })
 }
 
 /// Sends one batch and tells what was stored; returns what was not, and why.
-async fn flush(shared: &Shared, settlements: Vec<Settlement>) -> (Vec<Settlement>, Option<Error>) {
-    let batch = Batch::new(shared, settlements);
-    let (mut failed, mut reason, mut stale) = (Vec::new(), None, 0);
-    let mut ended = Vec::new();
-    for (mut settlement, stored) in batch.send(shared).await {
-        match stored {
+async fn flush(
+    shared: &Shared,
+    mut settlements: Vec<Settlement>,
+) -> (Vec<Settlement>, Option<Error>) {
+    let answers = Batch::new(shared, &settlements).send(shared).await;
+    let mut stale = 0;
+    for (settlement, answer) in settlements.iter_mut().zip(answers.iter()) {
+        match answer {
             Stored::Failed(error) => {
-                settlement.ending.resent |= error.kind().is_outcome_unknown();
-                reason = Some(error);
-                failed.push(settlement);
+                settlement.resent |= error.kind().is_outcome_unknown();
             }
-            Stored::No if !was_stored_before(&settlement) => {
+            Stored::No if !was_stored_before(settlement) => {
                 stale += 1;
-                tell(shared, &settlement, false);
-                ended.push(settlement);
+                tell(shared, settlement, false);
             }
-            Stored::Yes | Stored::No => {
-                tell(shared, &settlement, true);
-                ended.push(settlement);
-            }
+            Stored::Yes | Stored::No => tell(shared, settlement, true),
         }
     }
-    let jobs = ended.iter().filter_map(|settlement| settlement.ending.parts.as_ref());
-    shared.hold.settled(jobs.map(|parts| &parts.entry));
+    let is_ended = |answer: &Stored| !matches!(answer, Stored::Failed(_));
+    let ended = settlements.iter().zip(answers.iter()).filter(|(_, answer)| is_ended(answer));
+    shared.hold.settled(ended.map(|(settlement, _)| &settlement.parts.entry));
     if stale > 0 {
         tracing::warn!(
             stale,
@@ -130,28 +128,30 @@ async fn flush(shared: &Shared, settlements: Vec<Settlement>) -> (Vec<Settlement
         );
         shared.metrics.tell(|sink| sink.stale_settlements(stale));
     }
-    (failed, reason)
+    let Some(reason) = answers.error() else { return (vec![], None) };
+    let failed =
+        settlements.into_iter().zip(answers.iter()).filter(|(_, answer)| !is_ended(answer));
+    (failed.map(|(settlement, _)| settlement).collect(), Some(reason))
 }
 
 /// "Not yours" to something sent before, whose reply was lost while the lease held, means that the
 /// first sending was stored.
 fn was_stored_before(settlement: &Settlement) -> bool {
-    let ending = &settlement.ending;
-    ending.resent && ending.parts.as_ref().is_some_and(|parts| !parts.entry.is_lost())
+    settlement.resent && !settlement.parts.entry.is_lost()
 }
 
 /// Counts and tells what happened.
-fn tell(shared: &Shared, Settlement { ending, next }: &Settlement, stored: bool) {
-    let Some(parts) = &ending.parts else { return };
+fn tell(shared: &Shared, settlement: &Settlement, stored: bool) {
+    let Settlement { parts, outcome, duration, next, .. } = settlement;
     let counts = &shared.counts;
     let counter = if *next == Transition::Release { &counts.released } else { &counts.finished };
     counter.fetch_add(u64::from(stored), std::sync::atomic::Ordering::Relaxed);
     let attempt = parts.standing().attempt.saturating_add(1);
-    let ran = ending.outcome.run();
+    let ran = outcome.run();
     shared.metrics.tell(|sink| {
         let name = || std::sync::Arc::clone(&parts.name);
         if let Some(kind) = ran {
-            let handler_duration_us = micros(ending.duration);
+            let handler_duration_us = micros(*duration);
             sink.job_outcome(JobOutcome { kind, attempt, handler_duration_us, name: name() });
         }
         match *next {

@@ -9,6 +9,8 @@ use crate::error::Result;
 
 /// In a smaller batch, looking whether one trim deletes it costs the server more than the trim saves.
 const TRIM_FROM: usize = 8;
+/// An entry of more jobs has few neighbours in its node of the stream: XDEL finds it at once.
+const MOST_TRIMMED: usize = 16;
 
 impl Completion {
     /// Whether nobody else can hold the entry, all its jobs are done, no id is to be released, and
@@ -55,8 +57,10 @@ impl Store {
 
 /// The least and the greatest id of a batch that may be worth a trim, else empty texts.
 fn ends(batch: &[&Completion]) -> [Arg; 2] {
-    let worth_it = if batch.len() < TRIM_FROM { &[] } else { batch };
-    let numbered = worth_it.iter().map(|entry| Some((numbers(&entry.entry)?, &entry.entry)));
+    let is_small = |entry: &&Completion| entry.total <= MOST_TRIMMED;
+    let worth_it = batch.len() >= TRIM_FROM && batch.iter().all(is_small);
+    let looked_at = if worth_it { batch } else { &[] };
+    let numbered = looked_at.iter().map(|entry| Some((numbers(&entry.entry)?, &entry.entry)));
     let ids: Vec<_> = numbered.collect::<Option<_>>().unwrap_or_default();
     match (ids.iter().min(), ids.iter().max()) {
         (Some((_, least)), Some((_, greatest))) => [bytes(least), bytes(greatest)],

@@ -58,8 +58,8 @@ pub struct Record {
     pub payload: Bytes,
     /// Milliseconds since the epoch, producer's clock.
     pub created_at_ms: u64,
-    /// The job's own retry rule.
-    pub retry: Option<JobRetryOverride>,
+    /// The job's own retry rule; few have one.
+    pub retry: Option<Box<JobRetryOverride>>,
     /// Whether the caller chose the id, which must be released when the job ends.
     pub unique: bool,
 }
@@ -134,6 +134,10 @@ pub fn take_apart(value: &Bytes) -> Vec<Result<Item, Broken>> {
         };
         let broken = |why| Broken { why, raw: value.slice(start..at) };
         parts.push(part.map(|(item, _)| item).map_err(broken));
+        if let [Ok(_)] = parts[..] {
+            // The others are likely to be as long.
+            parts.reserve(((value.len() - at) / at).min(MAX_RECORDS));
+        }
     }
     parts
 }
@@ -246,7 +250,8 @@ impl<'a> Cursor<'a> {
         let (attempt, lost) = self.head()?;
         let id = self.id()?;
         let name = self.text(MAX_NAME_BYTES, "the job's name")?;
-        let payload = self.bin()?;
+        let name = self.bytes.slice_ref(name.as_bytes());
+        let payload = self.bytes.slice_ref(self.bin()?);
         let created_at_ms = self.uint()?;
         let (retry, unique) = self.options()?;
         Ok(Record { attempt, lost, id, name, payload, created_at_ms, retry, unique })
@@ -273,41 +278,41 @@ impl<'a> Cursor<'a> {
     fn id(&mut self) -> Read<String> {
         if !matches!(self.peek()?, 0xc4) {
             let id = self.text(MAX_ID_BYTES, "the job's id")?;
-            return match std::str::from_utf8(&id) {
-                Ok(id) if !id.is_empty() => Ok(id.to_owned()),
-                _ => Err(Invalid("the job's id is empty")),
+            return if id.is_empty() {
+                Err(Invalid("the job's id is empty"))
+            } else {
+                Ok(id.to_owned())
             };
         }
         let bytes = self.bin()?;
         let ulid: [u8; 16] =
-            bytes[..].try_into().map_err(|_| Invalid("the job's id is not 16 bytes"))?;
+            bytes.try_into().map_err(|_| Invalid("the job's id is not 16 bytes"))?;
         Ok(ulid::Ulid::from_bytes(ulid).to_string())
     }
 
-    fn text(&mut self, most: usize, what: &'static str) -> Read<Bytes> {
+    fn text(&mut self, most: usize, what: &'static str) -> Read<&'a str> {
         let len = self.read(de::read_str_len)? as usize;
         if len > most {
             return Err(Invalid(what));
         }
-        let text = self.take(len)?;
-        if std::str::from_utf8(&text).is_err() { Err(Invalid(what)) } else { Ok(text) }
+        std::str::from_utf8(self.take(len)?).map_err(|_| Invalid(what))
     }
 
-    fn bin(&mut self) -> Read<Bytes> {
+    fn bin(&mut self) -> Read<&'a [u8]> {
         let len = self.read(de::read_bin_len)? as usize;
         self.take(len)
     }
 
-    fn options(&mut self) -> Read<(Option<JobRetryOverride>, bool)> {
+    fn options(&mut self) -> Read<(Option<Box<JobRetryOverride>>, bool)> {
         let (mut retry, mut unique) = (None, false);
         if self.nil()? {
             return Ok((retry, unique));
         }
         for _ in 0..self.read(de::read_map_len)? {
             let key = self.text(64, "an option's name")?;
-            match &key[..] {
-                b"r" => retry = Some(self.retry()?),
-                b"u" => unique = self.read(de::read_bool)?,
+            match key {
+                "r" => retry = Some(Box::new(self.retry()?)),
+                "u" => unique = self.read(de::read_bool)?,
                 _ => self.skip_option()?,
             }
         }
@@ -371,11 +376,8 @@ impl<'a> Cursor<'a> {
         self.bytes.get(self.at).copied().ok_or(CUT_SHORT)
     }
 
-    fn take(&mut self, len: usize) -> Read<Bytes> {
-        if len > self.bytes.len() - self.at {
-            return Err(CUT_SHORT);
-        }
-        let taken = self.bytes.slice(self.at..self.at + len);
+    fn take(&mut self, len: usize) -> Read<&'a [u8]> {
+        let taken = self.bytes[self.at..].get(..len).ok_or(CUT_SHORT)?;
         self.at += len;
         Ok(taken)
     }

@@ -1,5 +1,5 @@
-//! One flush: settlements sorted into the four moves, sent together, and matched with what the
-//! server answered.
+//! One flush: settlements sorted into the four moves, sent together, and what the server answered
+//! to each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,20 +17,37 @@ use crate::lifecycle::Transition;
 use crate::store::wire::{with_counts, with_due};
 use crate::store::{Burial, Completed, Completion, Release, Released, Retry, Stored};
 
-/// Settlements by move.
+/// Moves that settle jobs, and where each settlement stands among them.
 #[derive(Default)]
 pub(super) struct Batch {
     completions: Rows<Completion>,
     retries: Rows<Retry>,
     burials: Rows<Burial>,
     releases: Rows<Release>,
+    places: Vec<Place>,
 }
 
-/// Moves, and the settlements that each answers for.
+/// The row of a settlement among the moves of its kind.
+#[derive(Clone, Copy)]
+enum Place {
+    Completion(usize),
+    Retry(usize),
+    Burial(usize),
+    Release(usize),
+}
+
+/// What the server answered to the moves of a batch.
+pub(super) struct Answers {
+    completions: Vec<Stored>,
+    retries: Vec<Stored>,
+    burials: Vec<Stored>,
+    releases: Vec<Stored>,
+    places: Vec<Place>,
+}
+
+/// Moves of one kind.
 struct Rows<M> {
     moves: Vec<M>,
-    /// With the row of its move.
-    settlements: Vec<(usize, Settlement)>,
     /// Where the jobs of an entry of several are gathered, by its lease: the same entry under two
     /// leases, one of them lost, is two. And the last such row.
     by_lease: HashMap<usize, usize>,
@@ -39,81 +56,98 @@ struct Rows<M> {
 
 impl<M> Default for Rows<M> {
     fn default() -> Self {
-        Self { moves: vec![], settlements: vec![], by_lease: HashMap::new(), last: None }
+        Self { moves: vec![], by_lease: HashMap::new(), last: None }
     }
 }
 
 impl Batch {
-    pub fn new(shared: &Shared, settlements: Vec<Settlement>) -> Self {
-        let (mut batch, now_ms) = (Self::default(), shared.hold.clock_ms());
+    pub fn new(shared: &Shared, settlements: &[Settlement]) -> Self {
+        let places = Vec::with_capacity(settlements.len());
+        let (mut batch, now_ms) = (Self { places, ..Self::default() }, shared.hold.clock_ms());
         for settlement in settlements {
-            batch.sort(shared, settlement, now_ms);
+            let place = batch.sort(shared, settlement, now_ms);
+            batch.places.push(place);
         }
         batch
     }
 
-    /// Sends the moves in one go; every settlement comes back with its answer.
-    pub async fn send(self, shared: &Shared) -> Vec<(Settlement, Stored)> {
+    /// Sends the moves in one go.
+    pub async fn send(self, shared: &Shared) -> Answers {
         let (group, consumer) = (shared.group(), shared.consumer());
         let store = &shared.store;
         let keep = shared.config.dlq_max_stream_len;
-        let Self { completions, retries, burials, releases } = self;
+        let Self { completions, retries, burials, releases, places } = self;
         let answers = join!(
             unless_empty(&retries.moves, store.retry(group, consumer, &retries.moves)),
             unless_empty(&burials.moves, store.bury(group, consumer, &burials.moves, keep)),
             unless_empty(&releases.moves, store.release(group, consumer, &releases.moves)),
             complete(shared, &completions.moves),
         );
-        let mut all = Vec::new();
-        retries.answer(answers.0, &mut all);
-        burials.answer(answers.1, &mut all);
-        releases.answer(answers.2, &mut all);
-        completions.answer(Ok(answers.3), &mut all);
-        all
+        Answers {
+            completions: completions.answers(Ok(answers.3)),
+            retries: retries.answers(answers.0),
+            burials: burials.answers(answers.1),
+            releases: releases.answers(answers.2),
+            places,
+        }
     }
 
-    fn sort(&mut self, shared: &Shared, settlement: Settlement, now_ms: u64) {
-        let Some(parts) = &settlement.ending.parts else { return };
+    fn sort(&mut self, shared: &Shared, settlement: &Settlement, now_ms: u64) -> Place {
+        let parts = &*settlement.parts;
         match settlement.next {
             Transition::Complete => {
-                let job = completed(shared, parts, &settlement);
-                let row = if let Some(row) = self.completions.row_of(&parts.entry) {
-                    self.completions.moves[row].jobs.push(job);
-                    row
-                } else {
+                let job = completed(shared, parts, settlement);
+                let Some(row) = self.completions.row_of(&parts.entry) else {
                     let check_owner = !shared.hold.is_fresh(&parts.entry, now_ms);
                     let entry = completion(&parts.entry, job, check_owner);
-                    self.completions.open(&parts.entry, entry)
+                    return Place::Completion(self.completions.open(&parts.entry, entry));
                 };
-                self.completions.settlements.push((row, settlement));
+                self.completions.moves[row].jobs.push(job);
+                Place::Completion(row)
             }
             Transition::Release => {
                 let job = released(parts);
-                let row = match self.releases.row_of(&parts.entry) {
-                    Some(row) => {
-                        self.releases.moves[row].jobs.push(job);
-                        row
-                    }
-                    None => self.releases.open(&parts.entry, release(&parts.entry, job)),
+                let Some(row) = self.releases.row_of(&parts.entry) else {
+                    let entry = release(&parts.entry, job);
+                    return Place::Release(self.releases.open(&parts.entry, entry));
                 };
-                self.releases.settlements.push((row, settlement));
+                self.releases.moves[row].jobs.push(job);
+                Place::Release(row)
             }
             Transition::Retry { backoff_ms } => {
-                let retry = retry(parts, &settlement, backoff_ms);
-                self.retries.push(retry, settlement);
+                Place::Retry(self.retries.push(retry(parts, settlement, backoff_ms)))
             }
             Transition::Bury { reason } => {
-                let burial = burial(parts, &settlement, reason.as_str());
-                self.burials.push(burial, settlement);
+                Place::Burial(self.burials.push(burial(parts, settlement, reason.as_str())))
             }
         }
     }
 }
 
+impl Answers {
+    /// One a settlement, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Stored> {
+        self.places.iter().map(|place| match *place {
+            Place::Completion(row) => &self.completions[row],
+            Place::Retry(row) => &self.retries[row],
+            Place::Burial(row) => &self.burials[row],
+            Place::Release(row) => &self.releases[row],
+        })
+    }
+
+    /// Why something was not stored, if so.
+    pub fn error(&self) -> Option<Error> {
+        self.iter().find_map(|answer| match answer {
+            Stored::Failed(error) => Some(copy(error)),
+            Stored::Yes | Stored::No => None,
+        })
+    }
+}
+
 impl<M> Rows<M> {
-    fn push(&mut self, item: M, settlement: Settlement) {
-        self.settlements.push((self.moves.len(), settlement));
+    fn push(&mut self, item: M) -> usize {
         self.moves.push(item);
+        self.moves.len() - 1
     }
 
     fn row_of(&mut self, entry: &Arc<Entry>) -> Option<usize> {
@@ -131,27 +165,20 @@ impl<M> Rows<M> {
     }
 
     fn open(&mut self, entry: &Arc<Entry>, item: M) -> usize {
-        let row = self.moves.len();
+        let row = self.push(item);
         if entry.total > 1 {
             self.by_lease.insert(address(entry), row);
             self.last = Some((Arc::clone(entry), row));
         }
-        self.moves.push(item);
         row
     }
 
-    fn answer(self, answers: Result<Vec<Stored>>, all: &mut Vec<(Settlement, Stored)>) {
-        let answers = answers.unwrap_or_else(|error| failed(&self.moves, &error));
-        let answered = |(row, settlement): (usize, Settlement)| {
-            let stored = match answers.get(row) {
-                Some(Stored::Yes) => Stored::Yes,
-                Some(Stored::No) => Stored::No,
-                Some(Stored::Failed(error)) => Stored::Failed(copy(error)),
-                None => Stored::Failed(Error::new(ErrorKind::Server, "no answer for this job")),
-            };
-            (settlement, stored)
-        };
-        all.extend(self.settlements.into_iter().map(answered));
+    /// One a move.
+    fn answers(&self, answers: Result<Vec<Stored>>) -> Vec<Stored> {
+        let mut answers = answers.unwrap_or_else(|error| failed(&self.moves, &error));
+        let none = || Stored::Failed(Error::new(ErrorKind::Server, "no answer for this job"));
+        answers.resize_with(self.moves.len(), none);
+        answers
     }
 }
 
@@ -208,7 +235,7 @@ fn completed(shared: &Shared, parts: &Parts, settlement: &Settlement) -> Complet
         id,
         name,
         run: parts.standing().attempt.saturating_add(1),
-        duration_us: micros(settlement.ending.duration),
+        duration_us: micros(settlement.duration),
         unique,
     }
 }
@@ -239,15 +266,15 @@ fn retry(parts: &Parts, settlement: &Settlement, backoff_ms: u64) -> Retry {
         record: counted(parts, run),
         backoff_ms,
         run,
-        duration_us: micros(settlement.ending.duration),
-        error: error_text(&settlement.ending.outcome),
+        duration_us: micros(settlement.duration),
+        error: error_text(&settlement.outcome),
     }
 }
 
 fn burial(parts: &Parts, settlement: &Settlement, reason: &'static str) -> Burial {
     let (id, name, unique) = identity(parts);
     let standing = parts.standing();
-    let ran = settlement.ending.outcome.run().is_some();
+    let ran = settlement.outcome.run().is_some();
     let attempt = standing.attempt.saturating_add(u32::from(ran));
     let raw = match &parts.content {
         Content::Job { .. } => vec![Bytes::from_static(b"j"), counted(parts, attempt)],
@@ -261,9 +288,9 @@ fn burial(parts: &Parts, settlement: &Settlement, reason: &'static str) -> Buria
         name,
         unique,
         reason,
-        error: error_text(&settlement.ending.outcome),
+        error: error_text(&settlement.outcome),
         run: if ran { attempt } else { 0 },
-        duration_us: micros(settlement.ending.duration),
+        duration_us: micros(settlement.duration),
         lost: standing.lost,
         raw,
     }

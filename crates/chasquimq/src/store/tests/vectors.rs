@@ -52,7 +52,7 @@ fn item(value: &Value) -> Item {
         name: value["name"].as_str().unwrap().to_owned().into(),
         payload: unhex(&value["payload_hex"]),
         created_at_ms: value["created_at_ms"].as_u64().unwrap(),
-        retry: value["retry"].as_object().map(|_| retry(&value["retry"])),
+        retry: value["retry"].as_object().map(|_| Box::new(retry(&value["retry"]))),
         unique: value["unique"].as_bool().unwrap(),
     };
     let raw = record.encode().into();

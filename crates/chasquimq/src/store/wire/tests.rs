@@ -46,7 +46,7 @@ fn any_record() -> impl Strategy<Value = Record> {
             name: name.into(),
             payload,
             created_at_ms,
-            retry,
+            retry: retry.map(Box::new),
             unique,
         })
 }
