@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ from server import SERVER_CORE, Server, newest
 from targets import hold
 from workloads import Bench
 
-ROUNDS = 3
+ROUNDS = 9
+"""Of a full run; those queues whose `rounds` are fewer take part in some of them."""
 TITLES = {
     "add": "W1: one awaited add after another.",
     "add_concurrent": "W2: 50 adds at a time, in one event loop, or in 50 threads where adds block.",
@@ -40,6 +43,17 @@ TITLES = {
 FOUR = ("ours", "chasquimq")
 """Whose four processes are measured."""
 
+Steps = dict[str, Callable[[], None]]
+"""What is measured of a queue, by subject."""
+
+
+@dataclass
+class Lane:
+    """A queue used in one way: its row, and what is measured of it by subject."""
+
+    row: str
+    steps: Steps
+
 
 class Suite:
     """A run: all rounds of all queues."""
@@ -49,43 +63,54 @@ class Suite:
         self.peers = peers
         self.failures: dict[str, str] = {}
 
-    def round(self, number: int) -> None:
-        """Measure every queue once."""
-        for peer in self.peers:
-            begin = time.monotonic()
-            for at, variant in enumerate(peer.variants):
-                row = f"{peer.title}, {variant}" if at else peer.title
-                self.attempt(row, partial(self.variant, peer, variant, row, at == 0))
-            for variant in peer.adders:
-                row = f"{peer.title}, {variant}"
-                self.attempt(row, partial(self.adds, peer, variant, row))
-            took = time.monotonic() - begin
-            print(f"round {number}: {peer.title}, {took:.0f} s", file=sys.stderr)
+    def round(self, number: int, of: int) -> None:
+        """Measure one subject after the other, each of all queues that take part in this round."""
+        begin = time.monotonic()
+        for report in self.bench.reports.values():
+            report.round = number
+        with ExitStack() as adders:
+            lanes = []
+            for peer in self.peers:
+                if (number - 1) % max(1, of // peer.rounds) == 0:
+                    lanes += self.lanes(peer, adders)
+            for subject in TITLES:
+                for lane in lanes:
+                    if subject in lane.steps:
+                        self.attempt(f"{lane.row}: {subject}", lane.steps[subject])
+        print(f"round {number}: {time.monotonic() - begin:.0f} s", file=sys.stderr)
 
-    def variant(self, peer: Peer, variant: str, row: str, is_main: bool) -> None:
-        """Measure a queue used in one way; in all workloads if it is the main one."""
-        with self.bench.adder(peer, variant) as adder:
-            if adder.missing:
-                return
-            steps = self.steps(adder, peer, row) if is_main else {}
-            steps["drain"] = lambda: self.bench.drain("drain", adder, peer, variant, row)
-            for subject, step in steps.items():
-                self.attempt(f"{row}: {subject}", step)
+    def lanes(self, peer: Peer, adders: ExitStack) -> list[Lane]:
+        """Start the adders of a queue; return the ways in which it is measured."""
+        lanes: list[Lane] = []
 
-    def adds(self, peer: Peer, variant: str, row: str) -> None:
-        """Measure another way to add."""
-        with self.bench.adder(peer, variant) as adder:
+        def start(row: str, variant: str, steps: Callable[[Adder, str], Steps]) -> None:
+            adder = adders.enter_context(self.bench.adder(peer, variant))
             if not adder.missing:
-                self.bench.add(adder, row, peer.add)
+                lanes.append(Lane(row, steps(adder, row)))
 
-    def steps(self, adder: Adder, peer: Peer, row: str) -> dict[str, Callable[[], None]]:
-        """Return the workloads beside the drain that this queue can do."""
-        bench, variant = self.bench, peer.variants[0]
-        steps: dict[str, Callable[[], None]] = {
-            "add": lambda: bench.add(adder, row, peer.add),
-            "latency": lambda: bench.latency(adder, peer, row),
-            "large": lambda: bench.drain("large", adder, peer, variant, row, pad=10 * 1024),
-        }
+        for at, variant in enumerate(peer.variants):
+            row = f"{peer.title}, {variant}" if at else peer.title
+            steps = partial(self.drain if at else self.all, peer, variant)
+            self.attempt(row, partial(start, row, variant, steps))
+        for variant in peer.adders:
+            row = f"{peer.title}, {variant}"
+            self.attempt(row, partial(start, row, variant, partial(self.add, peer)))
+        return lanes
+
+    def add(self, peer: Peer, adder: Adder, row: str) -> Steps:
+        """Return the adds, which are one step."""
+        return {"add": lambda: self.bench.add(adder, row, peer.add)}
+
+    def drain(self, peer: Peer, variant: str, adder: Adder, row: str) -> Steps:
+        """Return the plain drain."""
+        return {"drain": lambda: self.bench.drain("drain", adder, peer, variant, row)}
+
+    def all(self, peer: Peer, variant: str, adder: Adder, row: str) -> Steps:
+        """Return the workloads that this queue can do."""
+        bench = self.bench
+        steps = self.add(peer, adder, row) | self.drain(peer, variant, adder, row)
+        steps["latency"] = lambda: bench.latency(adder, peer, row)
+        steps["large"] = lambda: bench.drain("large", adder, peer, variant, row, pad=10 * 1024)
         if "delayed" in adder.abilities:
             steps["delayed"] = lambda: bench.delayed(adder, peer, row)
         if "storm" in adder.abilities:
@@ -120,14 +145,16 @@ def machine() -> dict[str, Any]:
 
 def markdown(suite: dict[str, Any], peers: list[Peer], reports: list[Report], title: str) -> str:
     """Return the whole run for people."""
-    at, quick = suite["machine"], suite["quick"]
+    at, quick, rounds = suite["machine"], suite["quick"], suite["rounds"]
     lines = [
         f"# {title}",
         "",
         f"{suite['date']}, Redis {suite['server']}, Python {at['python']}, Node {at['node']}; "
         f"{at['cpu']}, {at['cores']} cores: the server on one, adding and working on another. "
-        "One worker process unless said; each figure is the median of the rounds, which alternate "
-        "over the queues; an empty cell was not or cannot be measured. "
+        "One worker process unless said. A round measures one subject of all queues, then the next; "
+        f"ChasquiMQ and those beside it whose figures are near take part in all {rounds} rounds, "
+        "the others in a third of them. Each figure is the median of its rounds, and each "
+        "ratio the median of those of the rounds; an empty cell was not or cannot be measured. "
         "`benches/run` measures them anew.",
     ]
     if quick:
@@ -175,8 +202,9 @@ def main() -> int:
             bench = Bench(server, Arena(Path(arena)), logs, options.quick)
             bench.reports = {name: Report(name, title) for name, title in TITLES.items()}
             suite = Suite(bench, peers)
-            for number in range(1, (1 if options.quick else options.rounds) + 1):
-                suite.round(number)
+            rounds = 1 if options.quick else options.rounds
+            for number in range(1, rounds + 1):
+                suite.round(number, rounds)
     finally:
         server.close()
     return write(options, suite, server.version)
@@ -190,6 +218,7 @@ def write(options: argparse.Namespace, suite: Suite, server: str) -> int:
     result = {
         "date": options.date,
         "quick": options.quick,
+        "rounds": 1 if options.quick else options.rounds,
         "server": server,
         "machine": machine(),
         "versions": suite.bench.versions,

@@ -28,6 +28,7 @@ class Peer:
     cache: Path
     adders: list[str] = field(default_factory=list)
     delayed: int = 10_000
+    rounds: int = 3
     packages: list[str] = field(default_factory=list)
 
     @property

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+Rounds = dict[int, float]
+"""What was measured, by the number of the round."""
+
 
 def short(value: float) -> str:
     """Return three digits or more, thousands apart."""
@@ -19,17 +22,22 @@ class Report:
 
     subject: str
     title: str
-    rows: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    rows: dict[str, dict[str, Rounds]] = field(default_factory=dict)
     checks: list[tuple[str, float, str, float]] = field(default_factory=list)
+    round: int = 1
 
     def record(self, row: str, unit: str, value: float) -> None:
-        """Add what a round measured."""
-        self.rows.setdefault(row, {}).setdefault(unit, []).append(value)
+        """Add what this round measured."""
+        self.rows.setdefault(row, {}).setdefault(unit, {})[self.round] = value
+
+    def rounds(self, row: str, unit: str) -> Rounds:
+        """Return what the rounds measured."""
+        return self.rows.get(row, {}).get(unit, {})
 
     def median(self, row: str, unit: str) -> float | None:
         """Return the median of the rounds; None when it was not measured."""
-        rounds = self.rows.get(row, {}).get(unit)
-        return median(rounds) if rounds else None
+        rounds = self.rounds(row, unit)
+        return median(rounds.values()) if rounds else None
 
     def units(self) -> list[str]:
         """Return the columns, in the order in which they were first recorded."""
@@ -44,7 +52,7 @@ class Report:
         """Return it as plain values."""
         cells = {
             row: [
-                {"unit": unit, "median": median(rounds), "rounds": rounds}
+                {"unit": unit, "median": median(rounds.values()), "rounds": list(rounds.values())}
                 for unit, rounds in units.items()
             ]
             for row, units in self.rows.items()
@@ -80,6 +88,10 @@ def is_met(value: float, relation: str, target: float) -> bool:
     return value >= target if relation == "at least" else value <= target
 
 
-def ratio(over: float | None, under: float | None) -> float | None:
-    """Return the quotient, when both were measured."""
-    return over / under if over is not None and under else None
+def ratio(over: Rounds, under: Rounds) -> float | None:
+    """Return the median of the quotients of the rounds that measured both.
+
+    What a round measures is measured within seconds: a machine whose speed changes slows both.
+    """
+    both = [over[number] / under[number] for number in over if under.get(number)]
+    return median(both) if both else None
