@@ -45,7 +45,7 @@ def row(name: str, data: Any, given: Given = _NONE_GIVEN) -> Row:
         except UnicodeEncodeError as error:
             raise EncodeError(f"name and job_id must be text of Unicode: {error}") from error
     payload = encode(data)
-    if given == _NONE_GIVEN:
+    if given is _NONE_GIVEN or given == _NONE_GIVEN:
         return name, payload, None, data
     _, delay_ms, delay, attempts, backoff, durability = given
     if attempts is not None and (not isinstance(attempts, int) or not 1 <= attempts < 2**32):

@@ -26,10 +26,10 @@ pub fn jobs(rows: &Bound<'_, PyList>) -> PyResult<Vec<RawJob>> {
     let (mut bytes, mut heads) = (Vec::new(), Vec::with_capacity(rows.len()));
     for row in rows {
         let row = row.cast::<PyTuple>()?;
-        let name = text(&row.get_item(NAME)?)?;
-        let options = row.get_item(OPTIONS)?.extract::<Option<JobOptions>>()?;
-        bytes.extend_from_slice(row.get_item(PAYLOAD)?.cast::<PyBytes>()?.as_bytes());
-        heads.push((name, options, bytes.len()));
+        let name = row.get_borrowed_item(NAME)?;
+        let options = row.get_borrowed_item(OPTIONS)?.extract::<Option<JobOptions>>()?;
+        bytes.extend_from_slice(row.get_borrowed_item(PAYLOAD)?.cast::<PyBytes>()?.as_bytes());
+        heads.push((text(&name)?, options, bytes.len()));
     }
     let (bytes, mut begin) = (Bytes::from(bytes), 0);
     let jobs = heads.into_iter().map(|(name, options, end)| {

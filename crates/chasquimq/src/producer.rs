@@ -11,7 +11,7 @@ use crate::config::{Durability, MAX_NAME_BYTES, ProducerConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{AddOptions, JobId};
 use crate::msgpack::check_payload;
-use crate::store::wire::{MAX_ID_BYTES, Record};
+use crate::store::wire::{MAX_ID_BYTES, Record, text_of};
 use crate::store::{Assurance, Due, NewJob, Store, Terms};
 
 /// The most jobs that may share an entry.
@@ -87,22 +87,25 @@ impl<T> Producer<T> {
     /// As [`Producer::add`], and `Config` when `pack` is not 1 to 256.
     pub async fn add_raw_packed(&self, jobs: Vec<RawJob>, pack: usize) -> Result<Vec<JobId>> {
         check_pack(pack)?;
-        let now_ms = now_ms();
+        let created_at_ms = now_ms();
         let (mut ids, mut now, mut later) = (Vec::with_capacity(jobs.len()), vec![], vec![]);
         let mut assurance = Assurance::default();
         for job in jobs {
+            self.check(&job)?;
             self.assure(&mut assurance, job.options.durability);
-            let due = self.due(job.delay, now_ms)?;
-            let new = self.encode(job.payload, job.options, now_ms)?;
-            ids.push(new.id.clone());
+            let due = self.due(job.delay, created_at_ms)?;
+            let id = job.options.id.clone().unwrap_or_else(|| fresh_id(created_at_ms));
             match due {
-                None => now.push(new),
-                Some(due) => later.push((new, due)),
+                None => now.push((id.clone(), job)),
+                Some(due) => later.push((new_job(id.clone(), job, created_at_ms), due)),
             }
+            ids.push(id);
         }
         let Inner { store, config } = &*self.inner;
         store.check(&assurance).await?;
         let terms = Terms { max_queue_len: config.max_queue_len, pack, assurance };
+        // Encoded while those before them are on their way.
+        let now = now.into_iter().map(|(id, job)| new_job(id, job, created_at_ms));
         match store.add_all(now, later, terms).await {
             Ok(()) => Ok(ids),
             Err(error) => {
@@ -144,7 +147,8 @@ impl<T> Producer<T> {
         Ok((ahead_ms > 0).then_some(due))
     }
 
-    fn encode(&self, payload: Bytes, options: AddOptions, created_at_ms: u64) -> Result<NewJob> {
+    /// Refuses what no worker would take.
+    fn check(&self, RawJob { payload, options, delay: _ }: &RawJob) -> Result<()> {
         let most = self.inner.config.max_payload_bytes;
         if payload.len() > most {
             return Err(Error::new(
@@ -155,31 +159,18 @@ impl<T> Producer<T> {
                 ),
             ));
         }
-        check_payload(&payload).map_err(|invalid| {
+        check_payload(payload).map_err(|invalid| {
             let why = format!("the payload is not msgpack that a worker takes: {}", invalid.0);
             Error::new(ErrorKind::Encode, why)
         })?;
-        let AddOptions { id, retry, name, durability: _ } = options;
-        check_length("the job's name", name.len(), 0, MAX_NAME_BYTES)?;
-        if let Some(id) = &id {
+        check_length("the job's name", options.name.len(), 0, MAX_NAME_BYTES)?;
+        if let Some(id) = &options.id {
             check_length("the job's id", id.len(), 1, MAX_ID_BYTES)?;
         }
-        if retry.as_ref().is_some_and(|retry| retry.max_attempts == Some(0)) {
+        if options.retry.as_ref().is_some_and(|retry| retry.max_attempts == Some(0)) {
             return Err(Error::config("max_attempts is 0; a job runs at least once"));
         }
-        let unique = id.is_some();
-        let id = id.unwrap_or_else(|| ulid::Ulid::new().to_string());
-        let record = Record {
-            attempt: 0,
-            lost: 0,
-            id: id.clone(),
-            name: Bytes::copy_from_slice(name.as_bytes()),
-            payload,
-            created_at_ms,
-            retry: retry.map(Box::new),
-            unique,
-        };
-        Ok(NewJob { id, name, unique, record: record.encode().into() })
+        Ok(())
     }
 
     /// Takes a delayed or retrying job back, by the id that `add` returned. `false` when there is
@@ -261,8 +252,8 @@ impl<T: Serialize> Producer<T> {
         self.add_one(payload, options, None).await
     }
 
-    /// Adds many jobs in few round trips; up to 500 are added all or none, and each 500 have
-    /// `command_timeout` to be answered. An error in the midst of more carries all their
+    /// Adds many jobs in few round trips; up to 500 are added all or none, and each script
+    /// has `command_timeout` to be answered. An error in the midst of more carries all their
     /// [ids](Error::job_ids).
     ///
     /// # Errors
@@ -389,6 +380,31 @@ impl<T: Serialize> Producer<T> {
         let raw = |(payload, options)| Ok(RawJob { payload: msgpack(&payload)?, options, delay });
         self.add_raw(jobs.into_iter().map(raw).collect::<Result<_>>()?).await
     }
+}
+
+fn fresh_id(created_at_ms: u64) -> JobId {
+    text_of(ulid::Ulid::from_parts(created_at_ms, rand::random()))
+}
+
+fn new_job(id: JobId, job: RawJob, created_at_ms: u64) -> NewJob {
+    let RawJob {
+        payload,
+        options: AddOptions { id: chosen, retry, name, durability: _ },
+        delay: _,
+    } = job;
+    let unique = chosen.is_some();
+    let record = Record {
+        attempt: 0,
+        lost: 0,
+        id,
+        name: Bytes::copy_from_slice(name.as_bytes()),
+        payload,
+        created_at_ms,
+        retry: retry.map(Box::new),
+        unique,
+    };
+    let encoded = record.encode().into();
+    NewJob { id: record.id, name, unique, record: encoded }
 }
 
 fn msgpack<T: Serialize>(payload: &T) -> Result<Bytes> {

@@ -1,18 +1,24 @@
 //! Adding: jobs to the stream, one or several an entry, and to the delayed ones.
 
 use std::iter;
+use std::task::Poll;
 
 use bytes::BytesMut;
+use futures::poll;
 use futures::stream::{FuturesOrdered, StreamExt};
+use tokio::task::yield_now;
 
 use super::packing::{column, is_line};
 use super::sending::Number;
-use super::transport::{Arg, Assurance, Reply, bytes, int};
+use super::transport::{Arg, Assurance, Call, Reply, bytes, int};
 use super::{CHUNK, Due, NewJob, Store, flag, flags, scripts, unexpected};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Scripts of one bulk add that are on their way at once: the server runs one while the next is written.
-const SENT_AHEAD: usize = 4;
+/// Entries a script of a bulk that takes several: the server runs one while the next is encoded.
+const PART: usize = CHUNK / 2;
+
+/// Scripts of one bulk that are on their way at once.
+const SENT_AHEAD: usize = 8;
 
 /// The most bytes that several jobs share an entry for.
 const FULL: usize = 256 * 1024;
@@ -26,6 +32,16 @@ pub(crate) struct Terms {
     pub pack: usize,
     /// Who shall have them before they count.
     pub assurance: Assurance,
+}
+
+/// A call that is to be made.
+struct Part {
+    number: Number,
+    call: Call<'static>,
+    /// Jobs of each entry.
+    sizes: Vec<usize>,
+    /// Whether the reply tells which are new.
+    is_examined: bool,
 }
 
 /// A call that was made: how many jobs went with it, and what became of it.
@@ -43,34 +59,45 @@ impl Store {
     /// been added. An error carries ids when some of the jobs may have been added.
     pub async fn add_all(
         &self,
-        mut now: Vec<NewJob>,
+        now: impl IntoIterator<Item = NewJob, IntoIter: ExactSizeIterator>,
         mut later: Vec<(NewJob, Due)>,
         terms: Terms,
     ) -> Result<()> {
+        let now = now.into_iter();
+        if !self.sendings.is_in_doubt() {
+            return self.send_all(now, &later, terms).await;
+        }
+        let mut now: Vec<_> = now.collect();
         let ids = now.iter().chain(later.iter().map(|(job, _)| job)).filter(|job| job.unique);
         let added = self.added_before(ids.map(|job| &*job.id), &terms.assurance).await;
         let all = || now.iter().chain(later.iter().map(|(job, _)| job)).map(|job| job.id.clone());
         let added = added.map_err(|error| error.with_job_ids(all().collect()))?;
-        if !added.is_empty() {
-            now.retain(|job| !added.contains(&job.id));
-            later.retain(|(job, _)| !added.contains(&job.id));
-        }
-        let mut sent = self.append_all(&now, terms).await;
+        now.retain(|job| !added.contains(&job.id));
+        later.retain(|(job, _)| !added.contains(&job.id));
+        self.send_all(now.into_iter(), &later, terms).await?;
+        self.sendings.resolve(added.iter());
+        Ok(())
+    }
+
+    async fn send_all(
+        &self,
+        now: impl ExactSizeIterator<Item = NewJob>,
+        later: &[(NewJob, Due)],
+        terms: Terms,
+    ) -> Result<()> {
+        let (now, mut sent) = self.append_all(now, terms).await;
         if sent.iter().all(|sent| sent.new.is_ok()) {
-            sent.extend(self.schedule_all(&later, terms).await);
+            sent.extend(self.schedule_all(later, terms).await);
         }
         let jobs = now.iter().chain(later.iter().map(|(job, _)| job));
-        self.outcome(jobs, sent)?;
-        if !added.is_empty() {
-            self.sendings.resolve(added.iter());
-        }
-        Ok(())
+        self.outcome(jobs, sent).map(drop)
     }
 
     /// Appends jobs; per job whether it is new.
     #[cfg(test)]
     pub async fn add(&self, jobs: &[NewJob], max_queue_len: u64, pack: usize) -> Result<Vec<bool>> {
-        let sent = self.append_all(jobs, Terms { max_queue_len, pack, ..Terms::default() }).await;
+        let terms = Terms { max_queue_len, pack, ..Terms::default() };
+        let (jobs, sent) = self.append_all(jobs.iter().cloned(), terms).await;
         self.outcome(jobs.iter(), sent)
     }
 
@@ -109,61 +136,84 @@ impl Store {
         Ok(new)
     }
 
-    /// Appends jobs, until a call fails; those under way then are waited for.
-    async fn append_all(&self, jobs: &[NewJob], terms: Terms) -> Vec<Sent> {
-        let verbose = self.events.enabled && self.events.verbose;
-        let entries: Vec<_> = entries(jobs, terms.pack, verbose).collect();
-        if entries.len() <= CHUNK {
-            return match &entries[..] {
-                [] => vec![],
-                chunk => vec![self.append(chunk, terms, verbose).await],
-            };
+    /// Appends jobs, until a call fails; those under way then are waited for. Returns the jobs that
+    /// calls were made for, too.
+    async fn append_all(
+        &self,
+        mut jobs: impl ExactSizeIterator<Item = NewJob>,
+        terms: Terms,
+    ) -> (Vec<NewJob>, Vec<Sent>) {
+        let (mut made, mut sent) = (Vec::with_capacity(jobs.len()), Vec::new());
+        if jobs.len() <= CHUNK {
+            made.extend(jobs);
+            for part in self.parts(&made, terms) {
+                sent.push(self.send(part, terms).await);
+            }
+            return (made, sent);
         }
-        // Where the queue is bounded, none of a later script may get the room that an earlier lacked.
-        let ahead = if terms.max_queue_len == 0 { SENT_AHEAD } else { 1 };
-        let (mut under_way, mut sent) = (FuturesOrdered::new(), Vec::new());
-        for chunk in entries.chunks(CHUNK) {
-            if under_way.len() == ahead {
-                sent.extend(under_way.next().await);
+        let mut under_way = FuturesOrdered::new();
+        let (size, ahead) = stride(jobs.len(), terms);
+        'all: while jobs.len() > 0 {
+            let begun = made.len();
+            made.extend(jobs.by_ref().take(size));
+            for part in self.parts(&made[begun..], terms) {
+                if under_way.len() == ahead {
+                    sent.extend(under_way.next().await);
+                }
+                if sent.iter().any(|sent: &Sent| sent.new.is_err()) {
+                    break 'all;
+                }
+                under_way.push_back(self.send(part, terms));
+                if let Poll::Ready(answered) = poll!(under_way.next()) {
+                    sent.extend(answered);
+                }
+                // It goes out before the next is made.
+                yield_now().await;
             }
-            if sent.last().is_some_and(|sent: &Sent| sent.new.is_err()) {
-                break;
-            }
-            under_way.push_back(self.append(chunk, terms, verbose));
         }
         while let Some(one) = under_way.next().await {
             sent.push(one);
         }
-        sent
+        (made, sent)
     }
 
-    /// Appends the entries of one script.
-    async fn append(&self, entries: &[&[NewJob]], terms: Terms, verbose: bool) -> Sent {
+    /// The calls that append these jobs.
+    fn parts(&self, jobs: &[NewJob], terms: Terms) -> Vec<Part> {
+        let verbose = self.events.enabled && self.events.verbose;
+        let entries: Vec<_> = entries(jobs, terms.pack, verbose).collect();
+        entries.chunks(CHUNK).map(|entries| self.part(entries, terms, verbose)).collect()
+    }
+
+    fn part(&self, entries: &[&[NewJob]], terms: Terms, verbose: bool) -> Part {
+        let number = self.sendings.number();
         let is_plain = terms.max_queue_len == 0 && !verbose;
-        if is_plain && entries.iter().all(|jobs| !jobs[0].unique) {
-            self.put(entries, terms).await
+        let is_examined = !is_plain || entries.iter().any(|jobs| jobs[0].unique);
+        let call = if is_examined {
+            self.examine(number, entries, terms, verbose)
         } else {
-            self.examine(entries, terms, verbose).await
-        }
+            self.put(number, entries)
+        };
+        Part { number, call, sizes: entries.iter().map(|jobs| jobs.len()).collect(), is_examined }
     }
 
     /// Nothing in the way: the usual add, and the least for the server to do.
-    async fn put(&self, entries: &[&[NewJob]], terms: Terms) -> Sent {
-        let call = self.sendings.number();
-        let (map, remember) = self.sent(call);
+    fn put(&self, number: Number, entries: &[&[NewJob]]) -> Call<'static> {
+        let (map, remember) = self.sent(number);
         let mut args = Vec::with_capacity(2 + entries.len());
         args.extend(remember);
         args.extend(entries.iter().map(|jobs| value(jobs)));
-        let put = scripts::PUT.with(&[&self.keys().stream, &map], args);
-        let reply = self.deliver(&put, &terms.assurance).await;
-        let jobs = entries.iter().map(|jobs| jobs.len()).sum();
-        Sent { call, jobs, new: reply.map(|_| vec![true; jobs]) }
+        scripts::PUT.with(&[&self.keys().stream, &map], args)
     }
 
     /// Whether they are new and there is room for them is found out first, and they are told of.
-    async fn examine(&self, entries: &[&[NewJob]], terms: Terms, verbose: bool) -> Sent {
-        let call = self.sendings.number();
-        let (map, remember) = self.sent(call);
+    fn examine(
+        &self,
+        number: Number,
+        entries: &[&[NewJob]],
+        terms: Terms,
+        verbose: bool,
+    ) -> Call<'static> {
+        let (map, remember) = self.sent(number);
         let mut args = Vec::with_capacity(4 + entries.len() * 5);
         args.extend(remember);
         args.extend([int(terms.max_queue_len), self.cap(verbose)]);
@@ -174,12 +224,20 @@ impl Store {
             }
         }
         let keys = [&self.keys().stream, &self.keys().unique, &self.keys().events, &map];
-        let reply = self.deliver(&scripts::ADD.with(&keys, args), &terms.assurance).await;
-        let new = reply.and_then(|reply| accepted(&reply, entries.len(), terms.max_queue_len));
-        let each = |new: Vec<bool>| {
-            entries.iter().zip(new).flat_map(|(jobs, new)| jobs.iter().map(move |_| new)).collect()
-        };
-        Sent { call, jobs: entries.iter().map(|jobs| jobs.len()).sum(), new: new.map(each) }
+        scripts::ADD.with(&keys, args)
+    }
+
+    async fn send(&self, part: Part, terms: Terms) -> Sent {
+        let Part { number, call, sizes, is_examined } = part;
+        let jobs = sizes.iter().sum();
+        let new = self.deliver(&call, &terms.assurance).await.and_then(|reply| {
+            if !is_examined {
+                return Ok(vec![true; jobs]);
+            }
+            let new = accepted(&reply, sizes.len(), terms.max_queue_len)?;
+            Ok(sizes.iter().zip(new).flat_map(|(jobs, new)| iter::repeat_n(new, *jobs)).collect())
+        });
+        Sent { call: number, jobs, new }
     }
 
     /// Stores delayed jobs, until a call fails.
@@ -211,6 +269,15 @@ impl Store {
         }
         sent
     }
+}
+
+/// Of a bulk that takes several scripts: jobs a script, and scripts on their way at once.
+fn stride(jobs: usize, terms: Terms) -> (usize, usize) {
+    let pack = terms.pack.max(1);
+    // Where the queue is bounded, none of a later script may get the room that an earlier lacked.
+    let is_bounded = terms.max_queue_len > 0;
+    let entries = if is_bounded || jobs <= CHUNK * pack { CHUNK } else { PART };
+    (entries * pack, if is_bounded { 1 } else { SENT_AHEAD })
 }
 
 /// Jobs by the entry that they share. One whose id was chosen has an entry of its own: whether it is

@@ -85,6 +85,11 @@ impl Sendings {
         Number(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Whether it is unknown of any jobs whether they were added.
+    pub fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt.load(Ordering::Acquire)
+    }
+
     /// The next call has this number, and those after it the following ones.
     #[cfg(test)]
     pub fn next_is(&self, number: u64) {
@@ -251,9 +256,6 @@ impl Store {
         ids: impl Iterator<Item = &'i str>,
         assurance: &Assurance,
     ) -> Result<HashSet<JobId>> {
-        if !self.sendings.is_in_doubt.load(Ordering::Acquire) {
-            return Ok(HashSet::new());
-        }
         let doubted = self.sendings.calls(ids);
         let calls: Vec<_> =
             doubted.iter().map(|(_, call)| *call).collect::<HashSet<_>>().into_iter().collect();

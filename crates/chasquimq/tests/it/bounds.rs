@@ -46,6 +46,9 @@ async fn what_cannot_be_stored_is_refused_before_it_is_sent() {
         producer.add_with_options("x".into(), id).await.unwrap_err().kind(),
         ErrorKind::Config
     );
+    let mut bulk = vec!["x".to_owned(); 1999];
+    bulk.push("x".repeat(101));
+    assert_eq!(producer.add_bulk(bulk).await.unwrap_err().kind(), ErrorKind::Encode);
     assert_eq!(server.command(&["EXISTS", &key(&queue, "stream")]).await.int(), 0);
 }
 

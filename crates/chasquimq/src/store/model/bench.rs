@@ -160,7 +160,7 @@ impl Bench {
             let (now, later): (Vec<_>, Vec<_>) =
                 jobs.iter().cloned().partition(|(_, due)| due.is_none());
             let (now, later) = (
-                now.into_iter().map(|(job, _)| job).collect(),
+                now.into_iter().map(|(job, _)| job).collect::<Vec<_>>(),
                 later.into_iter().filter_map(|(job, due)| Some((job, due?))).collect(),
             );
             let (foretold, sent) = self.world.add(&Packet { number, jobs, bound, pack });

@@ -248,7 +248,7 @@ async fn producers_whose_connections_are_cut_again_and_again_add_each_job_once()
     let adding = futures::future::join_all((0..8).map(async |producer| {
         for n in 0..100 {
             let id = |part: usize| format!("{producer}-{n}-{part}");
-            let now = (0..n % 3).map(|part| job(&id(part), n % 2 == 0)).collect();
+            let now: Vec<_> = (0..n % 3).map(|part| job(&id(part), n % 2 == 0)).collect();
             bed.store.add_all(now, vec![later(&id(9))], free()).await.unwrap();
         }
     }));
