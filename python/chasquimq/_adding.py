@@ -8,7 +8,7 @@ from typing import Any
 
 from ._answer import Answer
 from ._hub import Hub, hub
-from ._native import Added, Job, Producer
+from ._native import Added, Job, Producer, without_ids
 from ._rows import now_ms
 from ._types import Row
 
@@ -73,7 +73,7 @@ class Adding:
             # Each caller raises an error of its own.
             outcomes = (copy.copy(error) for _ in futures)
         else:
-            outcomes = added.jobs(rows, sent_ms)
+            outcomes = added.jobs(without_ids(rows, sent_ms))
         for future, outcome in zip(futures, outcomes, strict=True):
             if future.cancelled():
                 continue
@@ -84,7 +84,8 @@ class Adding:
 
     async def add_all(self, rows: list[Row], pack: int) -> list[Job]:
         """Add the jobs of one caller, so many an entry."""
-        sent_ms = now_ms()
-        added: Added = await hub().call(self._producer.add, rows, pack)
-        jobs: list[Any] = added.jobs(rows, sent_ms)
-        return jobs
+        reply = hub().call(self._producer.add, rows, pack)
+        jobs = without_ids(rows, now_ms())  # while they are on their way
+        added: Added = await reply
+        all_added: list[Any] = added.jobs(jobs)
+        return all_added

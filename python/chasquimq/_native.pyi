@@ -22,6 +22,7 @@ __all__ = [
     "run_cli",
     "set_log_level",
     "version",
+    "without_ids",
 ]
 
 def drain_log() -> list[tuple[int, str, str]]:
@@ -36,12 +37,15 @@ def set_log_level(level: int) -> None:
 def version() -> str:
     """The version of the package and of the engine in it."""
 
+def without_ids(rows: list[Row], created_at_ms: int) -> list[Job]:
+    """The jobs of these rows, which ``Added.jobs`` gives their ids."""
+
 @final
 class Added:
     """What became of added jobs."""
 
-    def jobs(self, rows: list[Row], created_at_ms: int) -> list[Job | BaseException]:
-        """The jobs, once: what was added of these rows; errors in their place."""
+    def jobs(self, jobs: list[Job]) -> list[Job | BaseException]:
+        """This list, once: the jobs with their ids, or errors in the place of those not added."""
 
 @final
 class Consumer:

@@ -45,7 +45,7 @@ def row(name: str, data: Any, given: Given = _NONE_GIVEN) -> Row:
         except UnicodeEncodeError as error:
             raise EncodeError(f"name and job_id must be text of Unicode: {error}") from error
     payload = encode(data)
-    if given is _NONE_GIVEN or given == _NONE_GIVEN:
+    if given == _NONE_GIVEN:
         return name, payload, None, data
     _, delay_ms, delay, attempts, backoff, durability = given
     if attempts is not None and (not isinstance(attempts, int) or not 1 <= attempts < 2**32):
@@ -63,12 +63,19 @@ def rows(jobs: Iterable[Mapping[str, Any]], pack: int) -> list[Row]:
     if not isinstance(pack, int) or not 1 <= pack <= MOST_PACKED:
         raise ConfigError(f"pack is {pack!r}; it must be 1 to {MOST_PACKED} jobs an entry")
     found: list[Row] = []
+    checked: Any = None
     for index, job in enumerate(jobs):
         try:
             name, data = job["name"], job["data"]
         except KeyError:
             raise _bad_keys(index, job) from None
-        found.append(row(name, data, _given(index, job)) if len(job) > 2 else row(name, data))
+        if len(job) > 2:
+            found.append(row(name, data, _given(index, job)))
+        elif name is checked:
+            found.append((name, encode(data), None, data))
+        else:
+            found.append(row(name, data))
+            checked = name  # mostly they have one name
     return found
 
 

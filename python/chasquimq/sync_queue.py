@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from ._base import BaseQueue, DeadJob, checked_job_id, with_data
-from ._native import Added, Job, Mailbox
+from ._native import Added, Job, Mailbox, without_ids
 from ._options import Durability, naturals, refuse
 from ._rows import now_ms, row, rows
 from ._types import Row
@@ -136,7 +136,7 @@ class SyncQueue(BaseQueue):
     def _add(self, rows: list[Row], pack: int) -> list[Job]:
         sent_ms = now_ms()
         added: Added = self._call(self._producer.add, rows, pack)
-        jobs: list[Any] = added.jobs(rows, sent_ms)
+        jobs: list[Any] = added.jobs(without_ids(rows, sent_ms))
         return jobs
 
     def _call(self, method: Callable[..., None], *args: object) -> Any:

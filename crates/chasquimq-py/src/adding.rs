@@ -105,34 +105,40 @@ impl From<Vec<Result<JobId, Failure>>> for Added {
 
 #[pymethods]
 impl Added {
-    /// The jobs, once: what was added of these rows; errors in their place.
-    fn jobs<'py>(
-        &self,
-        py: Python<'py>,
-        rows: &Bound<'py, PyList>,
-        created_at_ms: u64,
-    ) -> PyResult<Bound<'py, PyList>> {
+    /// The jobs, once: those of this list that were added get their ids, errors stand in the place
+    /// of the others.
+    fn jobs<'py>(&self, py: Python<'py>, jobs: Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
         let outcomes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let jobs = PyList::empty(py);
-        let mut last: Option<(Bound<'_, PyAny>, Arc<str>)> = None;
-        for (outcome, row) in outcomes.into_iter().zip(rows) {
-            let id = match outcome {
-                Ok(id) => id,
-                Err(failure) => {
-                    jobs.append(PyErr::from(failure))?;
-                    continue;
-                }
-            };
-            let row = row.cast::<PyTuple>()?;
-            let (name, data) = (row.get_item(NAME)?, row.get_item(DATA)?);
-            let shared = match &last {
-                Some((last, shared)) if last.is(&name) => Arc::clone(shared),
-                _ => name.cast::<PyString>()?.to_str()?.into(),
-            };
-            let job = Job::added(id, Arc::clone(&shared), data.unbind(), created_at_ms);
-            jobs.append(Py::new(py, job)?)?;
-            last = Some((name, shared));
+        for (at, outcome) in outcomes.into_iter().enumerate() {
+            match outcome {
+                Ok(id) => jobs.get_item(at)?.cast::<Job>()?.get().was_added(id),
+                Err(failure) => jobs.set_item(at, PyErr::from(failure).into_value(py))?,
+            }
         }
         Ok(jobs)
     }
+}
+
+/// The jobs of these rows, without ids until they have been [`Added`]: they can be made while they
+/// are on their way.
+#[pyfunction]
+pub fn without_ids<'py>(
+    py: Python<'py>,
+    rows: &Bound<'py, PyList>,
+    created_at_ms: u64,
+) -> PyResult<Bound<'py, PyList>> {
+    let jobs = PyList::empty(py);
+    let mut last: Option<(Bound<'_, PyAny>, Arc<str>)> = None;
+    for row in rows {
+        let row = row.cast::<PyTuple>()?;
+        let (name, data) = (row.get_item(NAME)?, row.get_item(DATA)?);
+        let shared = match &last {
+            Some((last, shared)) if last.is(&name) => Arc::clone(shared),
+            _ => name.cast::<PyString>()?.to_str()?.into(),
+        };
+        let job = Job::without_id(Arc::clone(&shared), data.unbind(), created_at_ms);
+        jobs.append(Py::new(py, job)?)?;
+        last = Some((name, shared));
+    }
+    Ok(jobs)
 }

@@ -12,8 +12,8 @@ use pyo3::types::PyBytes;
 /// A job; its strings and its data become Python objects when somebody looks at them.
 #[pyclass(frozen, weakref, module = "chasquimq")]
 pub struct Job {
-    #[pyo3(get)]
-    id: String,
+    /// Not there until a producer's job has been added; nobody is given it before.
+    id: OnceLock<String>,
     name: Arc<str>,
     payload: Bytes,
     /// Failed runs so far: 0 in the first run.
@@ -38,10 +38,10 @@ struct Run {
 }
 
 impl Job {
-    /// A job as its producer sees it.
-    pub fn added(id: String, name: Arc<str>, data: Py<PyAny>, created_at_ms: u64) -> Self {
+    /// A job as its producer sees it, but for its id.
+    pub fn without_id(name: Arc<str>, data: Py<PyAny>, created_at_ms: u64) -> Self {
         Self {
-            id,
+            id: OnceLock::new(),
             name,
             payload: Bytes::new(),
             attempt: 0,
@@ -52,10 +52,15 @@ impl Job {
         }
     }
 
+    /// Gives it its id, once.
+    pub fn was_added(&self, id: String) {
+        let _ = self.id.set(id);
+    }
+
     /// A delivery that a handler is about to run.
     pub fn begun(delivery: Delivery, now: Instant) -> Self {
         Self {
-            id: delivery.id().to_owned(),
+            id: OnceLock::from(delivery.id().to_owned()),
             name: delivery.name(),
             payload: delivery.payload().clone(),
             attempt: delivery.attempt(),
@@ -113,7 +118,13 @@ impl Job {
         lost: u32,
         created_at_ms: u64,
     ) -> Self {
-        Self { attempt, lost, ..Self::added(id, name.into(), data, created_at_ms) }
+        let id = OnceLock::from(id);
+        Self { id, attempt, lost, ..Self::without_id(name.into(), data, created_at_ms) }
+    }
+
+    #[getter]
+    fn id(&self) -> &str {
+        self.id.get().map_or("", String::as_str)
     }
 
     #[getter]
@@ -156,6 +167,6 @@ impl Job {
     }
 
     fn __repr__(&self) -> String {
-        format!("Job(id={:?}, name={:?}, attempt={})", self.id, self.name, self.attempt)
+        format!("Job(id={:?}, name={:?}, attempt={})", self.id(), self.name, self.attempt)
     }
 }

@@ -30,7 +30,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _native {
     #[pymodule_export]
-    use super::adding::Added;
+    use super::adding::{Added, without_ids};
     #[pymodule_export]
     use super::cli::run_cli;
     #[pymodule_export]
