@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,48 @@ async def test_a_plain_function_runs_in_a_thread_and_the_event_loop_goes_on(
 
 async def _empty(server: Server, queue: str) -> bool:
     return stream_len(server, queue) == 0
+
+
+class _Large:
+    """What a handler may return, and nobody shall keep."""
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_what_a_handler_returned_is_not_kept_while_there_is_no_work(
+    redis_server: Server, queue_name: str, is_async: bool
+) -> None:
+    returned: list[weakref.ref[_Large]] = []
+
+    def in_thread(_job: Job) -> _Large:
+        large = _Large()
+        returned.append(weakref.ref(large))
+        return large
+
+    async def in_loop(job: Job) -> _Large:
+        return in_thread(job)
+
+    handler = in_loop if is_async else in_thread
+    async with working(redis_server, queue_name, handler) as (queue, _):
+        await queue.add("n", 1)
+        await eventually(lambda: len(returned) == 1, "the job")
+        await eventually(lambda: returned[0]() is None, "what it returned being dropped")
+
+
+async def test_threads_that_have_nothing_to_do_are_not_looked_at_all_the_time(
+    redis_server: Server, queue_name: str
+) -> None:
+    done: list[int] = []
+    options = {"job_timeout": 0.1}
+    async with working(redis_server, queue_name, lambda job: done.append(job.data), **options) as (
+        queue,
+        _,
+    ):
+        await queue.add("n", 1)
+        await eventually(lambda: done == [1], "the job")
+        await asyncio.sleep(0.2)  # its deadline is over
+        before = time.process_time()
+        await asyncio.sleep(0.5)
+        assert time.process_time() - before < 0.25
 
 
 async def test_work_in_a_thread_lets_other_jobs_progress(

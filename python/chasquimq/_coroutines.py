@@ -165,7 +165,7 @@ class Coroutines:
                     return
                 else:
                     finish(work, returned)
-                runner.work = None
+                runner.work = returned = None  # nor is what it returned kept while there is no work
                 try:
                     is_clean = copy_context() == context
                 except Exception:  # a changed variable whose values cannot be compared

@@ -136,25 +136,39 @@ class Threads:
         return True
 
     def _serve(self, runner: _Runner) -> None:
-        called = True
+        endings, handler, fresh_context = self._endings, self._handler, self._context.copy
+        take: Callable[[], Any] = self._work.take
+        finish: Callable[[Any, Any], int] = self._work.finish
+        timeout, called = self._timeout, True
         while not runner.abandoned:
-            work = None if called and not self._is_needed() else self._take()
+            idle = endings.closing or (called and not self._is_needed())
+            work = None if idle else take()
             called = work is None
             if work is None:
                 if self._park(runner):
                     continue
                 break
             self._begun += 1
-            if self._timeout is not None:
-                runner.deadline = time.monotonic() + self._timeout
+            if timeout is not None:
+                runner.deadline = time.monotonic() + timeout
             runner.work = work
-            self._call_help()
-            self._run(work)
-            runner.deadline, runner.work = float("inf"), None
+            if not self._coming:
+                self._call_help()
+            try:
+                returned = fresh_context().run(handler, work)
+            except BaseException as error:
+                settled = self._raised(work, error)
+            else:
+                if returned is None or not inspect.iscoroutine(returned):
+                    settled = finish(work, returned)
+                else:
+                    returned.close()
+                    settled = self._fail(work, _COROUTINE, True)
+            if not settled:
+                name = self._work.name(work)
+                logger.warning("%s ended after it was given up; its end does not count", name)
+            runner.work = returned = None  # nor is what it returned kept while there is no work
         self._call(self._left, runner)
-
-    def _take(self) -> Any:
-        return None if self._endings.closing else self._work.take()
 
     def _park(self, runner: _Runner) -> bool:
         if self._endings.closing:
@@ -167,9 +181,8 @@ class Threads:
 
     def _call_help(self) -> None:
         """Have another thread take the work that is left, if there is some."""
-        if self._coming or not (self._parked or len(self._runners) < self._concurrency):
-            return
-        if self._consumer.look():
+        can_come = self._parked or len(self._runners) < self._concurrency
+        if can_come and self._consumer.look():
             self._coming, self._seen = True, self._begun
             self._wake()
 
@@ -187,23 +200,13 @@ class Threads:
         self._coming = False
         return needed
 
-    def _run(self, work: Any) -> None:
-        try:
-            returned = self._context.copy().run(self._handler, work)
-        except (KeyboardInterrupt, SystemExit) as error:
+    def _raised(self, work: Any, error: BaseException) -> int:
+        """Settle what the handler left with an error; tell how many jobs that counts for."""
+        if isinstance(error, KeyboardInterrupt | SystemExit):
             settled = self._consumer.settle([], [], self._work.jobs(work))
             self._call(self._on_fatal, error)
-        except BaseException as error:
-            settled = self._fail(work, describe(error), is_unrecoverable(error))
-        else:
-            if returned is not None and inspect.iscoroutine(returned):
-                returned.close()
-                settled = self._fail(work, _COROUTINE, True)
-            else:
-                settled = self._work.finish(work, returned)
-        if not settled:
-            name = self._work.name(work)
-            logger.warning("%s ended after it was given up; its end does not count", name)
+            return settled
+        return self._fail(work, describe(error), is_unrecoverable(error))
 
     def _fail(self, work: Any, text: str, unrecoverable: bool) -> int:
         jobs: list[Job] = self._work.jobs(work)
@@ -239,7 +242,8 @@ class Threads:
                 self._give_up(runner)
         if self._consumer.look():
             self._wake()
-        next_look = min([timeout, *(runner.deadline - now for runner in self._runners)])
+        busy = (runner for runner in self._runners if runner.work is not None)
+        next_look = min([timeout, *(runner.deadline - now for runner in busy)])
         self._watch = self._loop.call_later(max(next_look, 0), self._watch_deadlines, timeout)
 
 
