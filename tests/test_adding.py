@@ -31,6 +31,28 @@ async def test_connections_killed_again_and_again_add_each_job_once(
     assert sorted(jobs) == expected
 
 
+async def test_adds_of_one_turn_share_entries_where_the_queue_says_so(
+    own_server: Server, queue_name: str
+) -> None:
+    async with Queue(queue_name, redis_url=own_server.url, batch=4) as queue:
+        await asyncio.gather(*(queue.add("n", i) for i in range(10)))
+        assert stream_len(own_server, queue_name) <= 4  # the first may have left at once
+        await queue.add_bulk({"name": "n", "data": i} for i in range(10, 18))
+        assert stream_len(own_server, queue_name) <= 6
+        await queue.add_bulk([{"name": "n", "data": i} for i in range(18, 20)], pack=1)
+        assert stream_len(own_server, queue_name) <= 8
+        await queue.add("n", 20, job_id="chosen")
+    jobs = await collect(own_server, queue_name, 21)
+    assert sorted(job.data for job in jobs) == list(range(21))
+    assert len({job.id for job in jobs}) == 21
+
+
+@pytest.mark.parametrize("batch", [0, 257, 1.5, "8"])
+def test_a_batch_that_cannot_be_is_refused(batch: int) -> None:
+    with pytest.raises(errors.ConfigError, match="batch is .*; it must be 1 to 256 jobs an entry"):
+        Queue("q", batch=batch)
+
+
 async def test_an_unknown_outcome_carries_ids_under_which_adding_again_is_safe(
     own_server: Server, queue_name: str
 ) -> None:

@@ -307,7 +307,7 @@ async def test_packed_jobs_keep_their_ids_and_options(
 
 
 @pytest.mark.any_server
-@pytest.mark.parametrize("pack", [0, 257, 1.5, None])
+@pytest.mark.parametrize("pack", [0, 257, 1.5])
 async def test_a_pack_that_cannot_be_is_refused(pack: Any) -> None:
     queue = Queue("never-connected", redis_url="redis://127.0.0.1:1")
     with pytest.raises(ConfigError, match="pack is"):

@@ -7,7 +7,7 @@ from ._address import locate
 from ._codec import decode
 from ._credentials import Credentials, asked, native
 from ._native import Mailbox, Producer
-from ._options import Durability, as_durability, either, naturals
+from ._options import Durability, as_durability, check_jobs_an_entry, either, naturals
 from .errors import ConfigError, DecodeError, ShutdownError
 
 
@@ -51,6 +51,7 @@ class BaseQueue:
         max_delay_secs: int | None = None,
         max_payload_bytes: int | None = None,
         events_verbose: bool = False,
+        batch: int = 1,
         durability: Durability = "none",
         replicas: int | None = None,
         durability_timeout_ms: int | None = None,
@@ -65,8 +66,10 @@ class BaseQueue:
             replicas=replicas,
             durability_timeout_ms=durability_timeout_ms,
         )
+        check_jobs_an_entry("batch", batch)
         _logs.follow_level()
         self._name = name
+        self._batch = batch
         self._closed = False
         self._credentials = asked(credentials, credential_provider, self._answering)
         self._producer = Producer(
@@ -77,6 +80,7 @@ class BaseQueue:
                 "max_delay_secs": max_delay_secs,
                 "max_payload_bytes": max_payload_bytes,
                 "events_verbose": events_verbose,
+                "batch": batch,
                 "durability": as_durability(durability),
                 "replicas": replicas,
                 "durability_timeout_ms": durability_timeout_ms,

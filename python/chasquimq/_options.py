@@ -10,6 +10,8 @@ from .errors import ConfigError, NotSupportedError
 
 _SOCKET_ADDRESS = re.compile(r"((\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]+)?:)?(?P<port>\d{1,5})", re.ASCII)
 
+MOST_PACKED = 256
+"""Jobs that may share an entry of the stream."""
 
 Durability = Literal["none", "replica", "aof"]
 """Who must have a job before it counts as added, beside the memory of the primary."""
@@ -34,6 +36,12 @@ def naturals(**values: int | None) -> None:
     for name, value in values.items():
         if value is not None and (not isinstance(value, int) or not 0 <= value < 2**63):
             raise ConfigError(f"{name} is {value!r}; it must be an integer, at least 0")
+
+
+def check_jobs_an_entry(name: str, value: object) -> None:
+    """Raise ``ConfigError`` for a number of jobs that cannot share an entry of the stream."""
+    if not isinstance(value, int) or not 1 <= value <= MOST_PACKED:
+        raise ConfigError(f"{name} is {value!r}; it must be 1 to {MOST_PACKED} jobs an entry")
 
 
 def socket_address(name: str, value: str | None) -> None:

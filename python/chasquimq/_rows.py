@@ -6,13 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ._codec import encode
-from ._options import Durability, as_durability, refuse, when
+from ._options import Durability, as_durability, check_jobs_an_entry, refuse, when
 from ._types import Row
 from .backoff import Backoff, as_backoff
 from .errors import ConfigError, EncodeError
-
-MOST_PACKED = 256
-"""Jobs that may share an entry of the stream."""
 
 Given = tuple[
     str | None,
@@ -60,8 +57,7 @@ def rows(jobs: Iterable[Mapping[str, Any]], pack: int) -> list[Row]:
 
     Raises what ``row`` raises, and ``ConfigError`` for a pack or keys that cannot be.
     """
-    if not isinstance(pack, int) or not 1 <= pack <= MOST_PACKED:
-        raise ConfigError(f"pack is {pack!r}; it must be 1 to {MOST_PACKED} jobs an entry")
+    check_jobs_an_entry("pack", pack)
     found: list[Row] = []
     checked: Any = None
     for index, job in enumerate(jobs):

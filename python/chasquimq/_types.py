@@ -30,6 +30,7 @@ class ProducerOptions(TypedDict):
     max_delay_secs: int | None
     max_payload_bytes: int | None
     events_verbose: bool
+    batch: int
     durability: str | None
     replicas: int | None
     durability_timeout_ms: int | None

@@ -29,6 +29,10 @@ class Queue(BaseQueue):
     ``max_delay_secs`` is the longest delay (default 30 days, 0 for none), ``max_payload_bytes`` the
     largest encoded data (default 1 MiB). ``events_verbose`` publishes ``waiting`` for each job too.
 
+    Up to ``batch`` jobs, 1 to 256 (default 1), that are added in one turn of the event loop share
+    an entry of the stream; ``add_bulk`` says what that means. Delayed jobs, and those with a
+    ``job_id``, do not.
+
     ``durability`` says who must have a job before it counts as added, beside the memory of the
     primary: ``"replica"``, so that a failover does not lose it, is ``replicas`` (default 1),
     ``"aof"`` the append-only file on disk (Redis and Valkey from 7.2 on). Where they do not have it
@@ -120,19 +124,23 @@ class Queue(BaseQueue):
             repeat=repeat,
         )
 
-    async def add_bulk(self, jobs: Iterable[Mapping[str, Any]], *, pack: int = 1) -> list[Job]:
+    async def add_bulk(
+        self, jobs: Iterable[Mapping[str, Any]], *, pack: int | None = None
+    ) -> list[Job]:
         """Add many jobs in few round trips, whatever their options; return them in order.
 
         Each is a mapping of the parameters of ``add``; only ``name`` and ``data`` are required.
         Up to 500 immediate ones, or 500 delayed ones, are added all or none. What any of them asks
         for as its ``durability`` is waited for once, for all.
 
-        ``pack`` jobs, 1 to 256, share an entry of the stream: 8 make adding and draining several
-        times as fast for the server. An entry goes to one worker as a whole, and what that has no
-        free slot for goes back; each job still ends, fails and is retried on its own.
+        ``pack`` jobs, 1 to 256 (default: the queue's ``batch``), share an entry of the stream: 8
+        make adding and draining several times as fast for the server. An entry goes to one worker
+        as a whole, and what that has no free slot for goes back; each job still ends, fails and is
+        retried on its own.
 
         Raises what ``add`` raises. ``OutcomeUnknown`` carries the ids of all of them, in order.
         """
+        pack = self._batch if pack is None else pack
         found = rows(jobs, pack)
         self._check_open()
         return await self._adding.add_all(found, pack) if found else []

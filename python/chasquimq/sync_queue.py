@@ -19,7 +19,8 @@ __all__ = ["SyncQueue"]
 class SyncQueue(BaseQueue):
     """Adds jobs to the queue ``name`` and waits: ``Queue`` for views, scripts and threads.
 
-    Parameters, results, errors and what is promised are those of ``Queue``. Any number of threads
+    Parameters, results, errors and what is promised are those of ``Queue``; ``batch`` is for
+    ``add_bulk`` alone, since no others travel together. Any number of threads
     may use it at a time; a call blocks its own alone (under gevent and eventlet all greenlets of
     the thread, until it ends). In the thread of a running event loop it raises ``ChasquiError``:
     use ``Queue`` there. One that was used, or has ``credentials``, is refused in a forked child:
@@ -85,11 +86,12 @@ class SyncQueue(BaseQueue):
             repeat=repeat,
         )
 
-    def add_bulk(self, jobs: Iterable[Mapping[str, Any]], *, pack: int = 1) -> list[Job]:
+    def add_bulk(self, jobs: Iterable[Mapping[str, Any]], *, pack: int | None = None) -> list[Job]:
         """Add many jobs in few round trips, whatever their options; return them in order.
 
         Parameters and errors are those of ``Queue.add_bulk``.
         """
+        pack = self._batch if pack is None else pack
         found = rows(jobs, pack)
         self._check_open()
         return self._add(found, pack) if found else []

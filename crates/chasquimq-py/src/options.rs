@@ -21,6 +21,7 @@ pub struct ProducerOptions {
     max_delay_secs: Option<u64>,
     max_payload_bytes: Option<usize>,
     events_verbose: bool,
+    batch: usize,
     durability: Option<String>,
     replicas: Option<u32>,
     durability_timeout_ms: Option<u64>,
@@ -39,6 +40,7 @@ impl From<ProducerOptions> for ProducerConfig {
             max_queue_len: options.max_queue_len.unwrap_or(defaults.max_queue_len),
             max_delay_secs: options.max_delay_secs.unwrap_or(defaults.max_delay_secs),
             max_payload_bytes: options.max_payload_bytes.unwrap_or(defaults.max_payload_bytes),
+            pack: options.batch,
             durability: options.durability.as_deref().map_or(defaults.durability, durability),
             replicas: options.replicas.unwrap_or(defaults.replicas),
             durability_timeout: options
