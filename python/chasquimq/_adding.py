@@ -12,28 +12,50 @@ from ._native import Added, Job, Producer, without_ids
 from ._rows import now_ms
 from ._types import Row
 
+_Waiting = tuple[list[Row], list[asyncio.Future[Job]]]
+
 
 class Adding:
     """Adds to one queue, from any event loop."""
 
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
-        self._waiting: dict[Hub, tuple[list[Row], list[asyncio.Future[Job]]]] = {}
+        self._waiting: dict[Hub, _Waiting] = {}
         self._under_way = 0
         self._crowded = False
         """Whether adds came several at a time of late: then the next turn's are likely to."""
 
-    def add(self, row: Row) -> asyncio.Future[Job]:
-        """Add a job, with those of other callers in this turn of the loop; the future is the job.
+    async def add(self, row: Row) -> Job:
+        """Add a job, with those of other callers in this turn of the loop.
 
         An add that comes alone does not wait for the turn's end.
         """
         here = hub()
         waiting = self._waiting.get(here)
-        if waiting is None and not self._under_way and not self._crowded:
+        if waiting is not None or self._under_way or self._crowded:
+            return await self._join(here, waiting, row)
+        rows, sent_ms = [row], now_ms()
+        reply = here.wait(self._producer.add, rows)
+        if reply is None:
             alone = Answer(loop=here.loop)
-            self._send(here, [row], [alone])
-            return alone
+            self._send(here, rows, [alone])
+            job: Job = await alone
+            return job
+        if isinstance(reply, tuple):
+            added: Added = reply[0]
+        else:
+            self._under_way += 1
+            try:
+                added = await reply
+            finally:
+                self._under_way -= 1
+        (outcome,) = added.jobs(without_ids(rows, sent_ms))
+        if isinstance(outcome, Job):
+            return outcome
+        raise outcome
+
+    def _join(self, here: Hub, waiting: _Waiting | None, row: Row) -> asyncio.Future[Job]:
+        """Have a job travel with those that wait for the turn's end; the future is the job."""
         future: asyncio.Future[Job] = here.loop.create_future()
         if waiting is not None:
             rows, futures = waiting

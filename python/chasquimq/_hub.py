@@ -3,17 +3,24 @@
 import asyncio
 import functools
 import itertools
+import os
+import select
+import selectors
 from collections.abc import Callable
 from typing import Any
 
 from . import _credentials, _logs
-from ._native import Mailbox
+from ._answer import Answer
+from ._native import Mailbox, Waiter
 
 Receiver = Callable[[bool], None]
 """Is told that a consumer has jobs, or, if so, that it has ended."""
 
 Callback = Callable[[Any, BaseException | None], None]
 """Takes the value or the error of a reply."""
+
+LONGEST_WAIT = 0.005
+"""Seconds that a loop waits for a call of its own: signals are handled after it."""
 
 _hubs: dict[asyncio.AbstractEventLoop, "Hub"] = {}
 
@@ -43,6 +50,8 @@ class Hub:
         self._tickets = itertools.count(1)
         self._callers: dict[int, Callback] = {}
         self._receivers: dict[int, Receiver] = {}
+        self._is_watched: bool | None = None
+        """Whether the engine sees when the loop has something to do; ``None`` before it must."""
         _logs.follow_level()
         loop.add_reader(self.mailbox.fileno(), self._drain)
 
@@ -55,6 +64,38 @@ class Hub:
         ticket = next(self._tickets)
         method(self.mailbox, ticket, *args)
         self._callers[ticket] = callback
+
+    def wait(self, method: Callable[..., None], *args: object) -> "tuple[Any] | Answer | None":
+        """Call the engine and wait for its reply here, not in the loop's selector.
+
+        Then no other thread has to be woken for the call, nor the loop by that. Only a loop waits
+        that has nothing else to do: return ``None`` without calling when it has, and a future of
+        the reply when it has before that comes. Raises the reply's error.
+        """
+        seconds = self._idle_seconds()
+        if seconds <= 0:
+            return None
+        waiter = Waiter(self.mailbox)
+        method(waiter, 0, *args)
+        ticket = next(self._tickets)
+        reply = waiter.wait_idly(ticket, seconds)
+        if reply is not None:
+            return reply
+        answer = Answer(loop=self.loop)
+        self._callers[ticket] = functools.partial(_resolve, answer)
+        return answer
+
+    def _idle_seconds(self) -> float:
+        """Return how long the loop would wait in its selector; 0 when nobody knows."""
+        if self._is_watched is None:
+            self._is_watched = _watch(self.loop, self.mailbox)
+        loop: Any = self.loop
+        if not self._is_watched or loop._ready:
+            return 0.0
+        timers: list[asyncio.TimerHandle] = loop._scheduled
+        if not timers:
+            return LONGEST_WAIT
+        return min(LONGEST_WAIT, timers[0].when() - self.loop.time())
 
     async def subscribe(self, method: Callable[..., None], receiver: Receiver) -> int:
         """Call the engine, wait for its reply, and have its notices delivered from then on."""
@@ -90,6 +131,25 @@ class Hub:
                 receiver(ended)
         for number in questions:
             _credentials.answer(number)
+
+
+def _watch(loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> bool:
+    """Have calls be left when the loop has something to do; return whether that can be told.
+
+    It can of asyncio's own loops at an epoll: ``_ready`` holds their callbacks, ``_scheduled`` is a
+    heap of their timers, from Python 3.4 to 3.14.
+    """
+    selector = getattr(loop, "_selector", None)
+    known = isinstance(getattr(loop, "_scheduled", None), list) and hasattr(loop, "_ready")
+    epoll: Any = getattr(selectors, "EpollSelector", None)
+    if not known or epoll is None or not isinstance(selector, epoll):
+        return False
+    with select.epoll.fromfd(os.dup(mailbox.watch())) as watched:
+        try:
+            watched.register(selector, select.EPOLLIN)
+        except OSError:  # it holds epolls that hold epolls, of which Linux allows four
+            return False
+    return True
 
 
 def _resolve(reply: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

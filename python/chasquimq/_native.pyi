@@ -157,6 +157,8 @@ class Mailbox:
     def __new__(cls) -> Mailbox: ...
     def fileno(self) -> int:
         """Readable when there is something to drain."""
+    def watch(self) -> int:
+        """An epoll for what the loop waits at: ``Waiter.wait_idly`` ends when it is ready."""
     def drain(
         self,
     ) -> tuple[
@@ -209,8 +211,13 @@ class Tail:
 
 @final
 class Waiter:
-    """Takes the reply of one call, for the thread that waits for it."""
+    """Takes the reply of one call, for a thread that waits for it, or the loop of this mailbox."""
 
-    def __new__(cls) -> Waiter: ...
+    def __new__(cls, mailbox: Mailbox | None = None, /) -> Waiter: ...
     def wait(self, ms: int) -> tuple[Reply] | None:
         """Waits so long for the reply, or raises its error; ``None`` when the time is over."""
+    def wait_idly(self, ticket: int, seconds: float) -> tuple[Reply] | None:
+        """As ``wait``, but no longer than the mailbox's loop has nothing to do.
+
+        After ``None`` the mailbox gets the reply, under this ticket.
+        """

@@ -88,7 +88,7 @@ impl Consumer {
         let (link, slot) = (Arc::clone(&self.link), mailbox.slot());
         let runtime = self.runtime()?;
         if let Some(credentials) = &self.credentials {
-            credentials.listen(mailbox);
+            credentials.listen(&mailbox.slot());
         }
         runtime.spawn(async move { link.run(&slot, ticket).await });
         Ok(())

@@ -63,16 +63,15 @@ impl Credentials {
 
 impl Credentials {
     /// From now on this mailbox is told of questions, also of those that wait; unless one was chosen.
-    pub fn listen(&self, mailbox: &Mailbox) {
+    pub fn listen(&self, slot: &Arc<Slot>) {
         if self.questions.is_chosen {
             return;
         }
-        let slot = mailbox.slot();
         let mut current = lock(&self.questions.slot);
-        if std::ptr::eq(current.as_ptr(), Arc::as_ptr(&slot)) {
+        if std::ptr::eq(current.as_ptr(), Arc::as_ptr(slot)) {
             return;
         }
-        *current = Arc::downgrade(&slot);
+        *current = Arc::downgrade(slot);
         drop(current);
         if !lock(&self.questions.waiting).is_empty() {
             slot.ask(self.questions.number);

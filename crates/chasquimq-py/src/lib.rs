@@ -11,6 +11,7 @@
 
 mod adding;
 mod address;
+mod beside;
 mod cli;
 mod consumer;
 mod credentials;

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use chasquimq::events::Tailed;
 use chasquimq::{DlqEntry, JobId, Report};
@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyDict};
 use rustix::io::ioctl_fionbio;
 
 use crate::adding::Added;
+use crate::beside::Beside;
 use crate::errors::Failure;
 use crate::logs::{self, Line};
 use crate::runtime::{self, Owner};
@@ -56,9 +57,16 @@ pub struct Slot {
     /// Both ends live as long as any task may ring, so that none writes to a closed or reused descriptor.
     bell: PipeWriter,
     ear: PipeReader,
+    /// The loop beside a call that it waits for, where that can be.
+    beside: OnceLock<Beside>,
 }
 
 impl Slot {
+    /// The loop beside a call that it waits for, where that can be.
+    pub fn beside(&self) -> Option<&Beside> {
+        self.beside.get()
+    }
+
     /// Leaves a reply.
     pub fn reply(&self, ticket: u64, result: Result<Value, Failure>) {
         self.leave(|content| content.replies.push((ticket, result)));
@@ -126,7 +134,8 @@ impl Mailbox {
         let (ear, bell) = pipe()?;
         ioctl_fionbio(&bell, true).map_err(io::Error::from)?;
         ioctl_fionbio(&ear, true).map_err(io::Error::from)?;
-        let slot = Arc::new(Slot { content: Mutex::default(), bell, ear });
+        let (content, beside) = (Mutex::default(), OnceLock::new());
+        let slot = Arc::new(Slot { content, bell, ear, beside });
         if let Some(logs) = runtime::logs() {
             logs.listen(&slot);
         }
@@ -136,6 +145,18 @@ impl Mailbox {
     /// Readable when there is something to drain.
     fn fileno(&self) -> i32 {
         self.slot.ear.as_raw_fd()
+    }
+
+    /// An epoll for what the loop waits at: a call that is waited for is left when something in it is ready.
+    fn watch(&self) -> PyResult<i32> {
+        let waiting = self.owner.waiting("this event loop")?;
+        let beside = if let Some(beside) = self.slot.beside() {
+            beside
+        } else {
+            let new = waiting.beside()?;
+            self.slot.beside.get_or_init(|| new)
+        };
+        Ok(beside.fileno())
     }
 
     /// Fetches everything: replies, notices (a worker's number, whether it has ended), numbers of

@@ -127,8 +127,8 @@ impl Producer {
     {
         let owner = self.owner()?;
         owner.check(&*self.link)?;
-        if let (Some(credentials), Caller::Mailbox(mailbox)) = (&self.credentials, &caller) {
-            credentials.listen(mailbox);
+        if let (Some(credentials), Some(slot)) = (&self.credentials, caller.slot()) {
+            credentials.listen(&slot);
         }
         let link = Arc::clone(&self.link);
         let call = async move { Ok(work(link.engine().await?).await?) };

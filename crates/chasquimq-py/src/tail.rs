@@ -111,7 +111,7 @@ impl Tail {
         let (link, slot) = (Arc::clone(&self.link), mailbox.slot());
         let runtime = self.runtime()?;
         if let Some(credentials) = &self.credentials {
-            credentials.listen(mailbox);
+            credentials.listen(&mailbox.slot());
         }
         runtime.spawn(async move { slot.reply(ticket, work(link).await) });
         Ok(())

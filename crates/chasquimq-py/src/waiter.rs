@@ -1,73 +1,140 @@
-//! Where a thread waits for its call. Threads that wait carry the network's work on themselves, one of
-//! them at a time: no other thread has to be woken for a call, or to wake the caller when it has ended.
-//! When none has called for a while the keeper does it, so that connections are looked after between calls.
+//! Where calls of queues are carried out. Threads that wait for theirs carry the network's work on
+//! themselves, one of them at a time: no other thread has to be woken for a call, or to wake the caller
+//! when it has ended. So does an event loop that has nothing else to do than to wait for a call of its own.
+//! Calls that nobody waits for are the keeper's, a thread; and when none has called for a while it takes
+//! over, so that connections are looked after between calls.
 
 use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
+use std::thread::{self, Thread};
 use std::time::Duration;
-use std::{io, thread};
+use std::{future, io};
 
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
+use crate::beside::Beside;
 use crate::errors::Failure;
-use crate::mailbox::{Mailbox, Value};
+use crate::mailbox::{Mailbox, Slot, Value};
 use crate::runtime::Owner;
 
 /// How long no thread may have called before the keeper takes over: that costs a call two switches of threads.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// What the threads that wait have in common: one for a process.
+/// What the callers of a process have in common.
 pub struct Waiting {
     /// Its tasks run in the thread that waits in it.
     runtime: Runtime,
     rounds: AtomicUsize,
-    /// The keeper is to make way for a call.
+    /// The keeper is to make way for a caller that waits.
     called: Notify,
+    keeper: OnceLock<Thread>,
+    /// Calls that nobody waits for.
+    kept: AtomicUsize,
 }
 
 impl Waiting {
     pub fn start() -> io::Result<Arc<Self>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let waiting =
-            Arc::new(Self { runtime, rounds: AtomicUsize::new(0), called: Notify::new() });
-        let keeper = Arc::clone(&waiting);
-        thread::Builder::new().name("chasquimq-keeper".into()).spawn(move || keeper.keep())?;
+        let waiting = Arc::new(Self {
+            runtime,
+            rounds: AtomicUsize::new(0),
+            called: Notify::new(),
+            keeper: OnceLock::new(),
+            kept: AtomicUsize::new(0),
+        });
+        let of_keeper = Arc::clone(&waiting);
+        let keeper = thread::Builder::new().name("chasquimq-keeper".into());
+        let keeper = keeper.spawn(move || of_keeper.keep())?;
+        waiting.keeper.get_or_init(|| keeper.thread().clone());
         Ok(waiting)
     }
 
     fn keep(&self) {
         let mut before = 0;
         loop {
-            thread::sleep(IDLE);
+            thread::park_timeout(IDLE);
             let rounds = self.rounds.load(Ordering::Relaxed);
-            if rounds == before {
+            if rounds == before || self.kept.load(Ordering::Acquire) > 0 {
                 self.runtime.block_on(self.called.notified());
             }
             before = rounds;
         }
     }
 
-    /// Waits so long for a call. One that takes longer goes on without its caller, which may be interrupted.
-    fn wait(&self, mut call: Call, within: Duration) -> Result<Outcome, Call> {
+    /// An event loop beside its calls.
+    pub fn beside(&self) -> io::Result<Beside> {
+        let _its_own = self.runtime.enter();
+        Beside::new()
+    }
+
+    /// Has a call carried out that nobody waits for.
+    fn spawn(&'static self, call: impl Future<Output = ()> + Send + 'static) {
+        let kept = Kept::new(self);
+        self.runtime.spawn(async move {
+            call.await;
+            drop(kept);
+        });
+        self.wake_keeper();
+    }
+
+    /// Waits for a call: so long, and until there is something to do `beside` it. One that takes longer
+    /// goes on without its caller, which may be interrupted.
+    fn wait(
+        &self,
+        mut call: Call,
+        within: Duration,
+        beside: Option<&Beside>,
+    ) -> Result<Outcome, Call> {
         self.rounds.fetch_add(1, Ordering::Relaxed);
         self.called.notify_waiters();
-        self.runtime.block_on(async {
-            match timeout(within, &mut call).await {
-                Ok(outcome) => Ok(outcome),
-                Err(_) => Err(Call::Begun(match call {
-                    Call::New(call) => tokio::spawn(call),
-                    Call::Begun(task) => task,
-                })),
+        let outcome = self.runtime.block_on(async {
+            let asked_away = async {
+                match beside {
+                    Some(beside) => beside.has_work().await,
+                    None => future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                outcome = &mut call => Ok(outcome),
+                () = asked_away => Err(call.begun()),
+                () = sleep(within) => Err(call.begun()),
             }
-        })
+        });
+        if self.kept.load(Ordering::Acquire) > 0 {
+            self.wake_keeper();
+        }
+        outcome
+    }
+
+    fn wake_keeper(&self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.unpark();
+        }
+    }
+}
+
+/// A call that nobody waits for, while it lasts.
+struct Kept(&'static Waiting);
+
+impl Kept {
+    fn new(waiting: &'static Waiting) -> Self {
+        waiting.kept.fetch_add(1, Ordering::AcqRel);
+        Self(waiting)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.kept.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -76,6 +143,16 @@ type Outcome = Result<Value, Failure>;
 enum Call {
     New(Pin<Box<dyn Future<Output = Outcome> + Send>>),
     Begun(JoinHandle<Outcome>),
+}
+
+impl Call {
+    /// It goes on without a caller, as a task of the runtime that this is called in.
+    fn begun(self) -> Self {
+        Self::Begun(match self {
+            Self::New(call) => tokio::spawn(call),
+            Self::Begun(task) => task,
+        })
+    }
 }
 
 impl Future for Call {
@@ -97,26 +174,57 @@ pub struct Waiter {
     owner: Owner,
     /// None before it is made, while it is waited for and after it has ended.
     call: Mutex<Option<Call>>,
+    /// The mailbox of the event loop that waits.
+    slot: Option<Arc<Slot>>,
 }
 
 #[pymethods]
 impl Waiter {
+    /// For a thread, or for the event loop of this mailbox.
     #[new]
-    fn new() -> PyResult<Self> {
-        Ok(Self { owner: Owner::here()?, call: Mutex::default() })
+    #[pyo3(signature = (mailbox=None, /))]
+    fn new(mailbox: Option<&Mailbox>) -> PyResult<Self> {
+        let slot = mailbox.map(Mailbox::slot);
+        Ok(Self { owner: Owner::here()?, call: Mutex::default(), slot })
     }
 
     /// Waits so long for the reply, or its error; none when the time is over.
     fn wait<'py>(&self, py: Python<'py>, ms: u64) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
-        let waiting = self.owner.waiting("this call")?;
-        let call = lock(&self.call).take().ok_or(Failure::Lost)?;
-        match py.detach(|| waiting.wait(call, Duration::from_millis(ms))) {
+        let (waiting, call) = self.begin()?;
+        match py.detach(|| waiting.wait(call, Duration::from_millis(ms), None)) {
             Ok(outcome) => Ok(Some((outcome?.into_py(py)?,))),
             Err(call) => {
                 *lock(&self.call) = Some(call);
                 Ok(None)
             }
         }
+    }
+
+    /// Waits so many seconds for the reply, but no longer than the event loop has nothing else to do; none
+    /// when it is over before: then the mailbox gets the reply, under this ticket.
+    fn wait_idly<'py>(
+        &self,
+        py: Python<'py>,
+        ticket: u64,
+        seconds: f64,
+    ) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
+        let slot = Arc::clone(self.slot.as_ref().ok_or(Failure::Lost)?);
+        let (waiting, call) = self.begin()?;
+        let within = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        match py.detach(|| waiting.wait(call, within, slot.beside())) {
+            Ok(outcome) => Ok(Some((outcome?.into_py(py)?,))),
+            Err(call) => {
+                waiting.spawn(async move { slot.reply(ticket, call.await) });
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Waiter {
+    fn begin(&self) -> PyResult<(&'static Waiting, Call)> {
+        let waiting = self.owner.waiting("this call")?;
+        Ok((waiting, lock(&self.call).take().ok_or(Failure::Lost)?))
     }
 }
 
@@ -130,6 +238,14 @@ pub enum Caller<'py> {
 }
 
 impl Caller<'_> {
+    /// The mailbox of the event loop, if it is one.
+    pub fn slot(&self) -> Option<Arc<Slot>> {
+        match self {
+            Self::Mailbox(mailbox) => Some(mailbox.slot()),
+            Self::Waiter(waiter) => waiter.slot.clone(),
+        }
+    }
+
     /// Has a call carried out; `what` names the object in the error of a forked child.
     pub fn call(
         self,
@@ -141,7 +257,7 @@ impl Caller<'_> {
         match self {
             Self::Mailbox(mailbox) => {
                 let slot = mailbox.slot();
-                owner.runtime(what)?.spawn(async move { slot.reply(ticket, call.await) });
+                owner.waiting(what)?.spawn(async move { slot.reply(ticket, call.await) });
             }
             Self::Waiter(waiter) => {
                 owner.waiting(what)?;
