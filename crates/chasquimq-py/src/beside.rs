@@ -26,12 +26,17 @@ impl Beside {
         // An error would come again at once: the loop is to go on its own way then.
         while let Ok(mut seen) = self.0.readable().await {
             // What was seen may have been done since.
-            let mut now = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
-            match poll(&mut now, Some(&Timespec::default())) {
-                Ok(0) => seen.clear_ready(),
-                _ => return,
+            if self.has_work_now() {
+                return;
             }
+            seen.clear_ready();
         }
+    }
+
+    /// Whether there is something to do.
+    pub fn has_work_now(&self) -> bool {
+        let mut epoll = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
+        poll(&mut epoll, Some(&Timespec::default())) != Ok(0)
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! **No Rust thread ever attaches to the interpreter**, and no Rust task owns a Python object. Results
 //! wait in a [`mailbox`] until the event loop, woken through a file descriptor, fetches them all in one
-//! call; a thread of Python's own that waits for its call fetches the result from a [`waiter`]. So the
-//! interpreter may end at any moment: nothing of ours can wait for its lock or touch it, and a thread that
-//! comes back to it too late is halted for good.
+//! call; a thread of Python's own that waits for its call, or a loop that has nothing else to do, fetches
+//! the result from a [`waiter`]. So the interpreter may end at any moment: nothing of ours can wait for its
+//! lock or touch it, and a thread that comes back to it too late is halted for good.
 //!
 //! For the same reason nothing here runs Python code while a handler's thread is in a call of ours:
 //! before Python 3.14 such a thread is unwound when the interpreter ends, which Rust frames do not survive.

@@ -16,7 +16,7 @@ use crate::errors::Failure;
 use crate::logs::{self, LogBuffer};
 use crate::waiter::Waiting;
 
-/// Threads for network, leases and settling, at most; Python's handlers run elsewhere.
+/// Threads for the network, leases and settling of workers, at most; Python's handlers run elsewhere.
 const MOST_THREADS: usize = 2;
 
 static FIRST: OnceLock<State> = OnceLock::new();
@@ -25,7 +25,7 @@ struct State {
     owner: Owner,
     /// Never dropped: at exit its threads end with the process, and nobody waits for them.
     runtime: Runtime,
-    /// Where threads wait for their calls, once one has.
+    /// Where calls of queues are carried out, once there was one.
     waiting: OnceLock<Arc<Waiting>>,
     logs: LogBuffer,
     forked: OnceLock<Box<State>>,
@@ -41,7 +41,7 @@ impl Owner {
         state().map(|state| state.owner)
     }
 
-    /// Where threads of the process wait; `what` names the object in the error.
+    /// Where calls of the process are carried out; `what` names the object in the error.
     ///
     /// # Errors
     /// In a child that was forked after the object was made.

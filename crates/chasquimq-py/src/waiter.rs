@@ -211,7 +211,12 @@ impl Waiter {
         let slot = Arc::clone(self.slot.as_ref().ok_or(Failure::Lost)?);
         let (waiting, call) = self.begin()?;
         let within = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        match py.detach(|| waiting.wait(call, within, slot.beside())) {
+        let reply = if slot.beside().is_none_or(Beside::has_work_now) {
+            Err(call) // without having stopped the keeper for it
+        } else {
+            py.detach(|| waiting.wait(call, within, slot.beside()))
+        };
+        match reply {
             Ok(outcome) => Ok(Some((outcome?.into_py(py)?,))),
             Err(call) => {
                 waiting.spawn(async move { slot.reply(ticket, call.await) });
