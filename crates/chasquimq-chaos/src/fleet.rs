@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use chasquimq_testkit::{ChaosProxy, Server};
 use tokio::sync::Mutex;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::inspect::lighten;
 use crate::log::{Fault, Harm, Line, Log, Nanos, now};
@@ -24,6 +24,8 @@ const MORTALS: usize = WORKERS - 1;
 
 /// How long a stall and a dribble last.
 const SPELL: Duration = Duration::from_secs(2);
+/// How long a process may take to begin.
+const STARTING: Duration = Duration::from_secs(5);
 /// How long a worker may take to stop: its own deadline and what storing takes beside it.
 const STOPPING: Duration = Duration::from_secs(12);
 
@@ -192,6 +194,7 @@ impl Fleet {
         if process.ended()?.is_some() {
             return Ok(());
         }
+        self.begun(whom).await;
         process.terminate()?;
         match process.wait(STOPPING).await? {
             Some(status) if status.success() => {}
@@ -202,6 +205,19 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// Waits until a worker can be told to stop: before that the signal would merely end it.
+    async fn begun(&self, whom: &str) {
+        let log = self.folder.join(format!("{whom}.log"));
+        let written = async {
+            while !log.exists() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if timeout(STARTING, written).await.is_err() {
+            self.misdeed(format!("{whom} did not begin within {STARTING:?}"));
+        }
     }
 
     fn misdeed(&self, what: String) {

@@ -38,10 +38,11 @@ struct Handler {
 
 /// Works until SIGTERM.
 pub async fn run(Task { url, log, name }: Task) -> Result<()> {
+    let stop = CancellationToken::new();
+    // Before its log is there the runner tells it nothing.
+    let mut terminate = signal(SignalKind::terminate())?;
     let handler = Handler { log: Log::open(&log)?, worker: name.clone(), runs: AtomicU64::new(0) };
     let handler = Arc::new(handler);
-    let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate())?;
     let consuming = patiently(|| {
         let (handler, stop) = (Arc::clone(&handler), stop.clone());
         let handle = move |job| {
