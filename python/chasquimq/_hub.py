@@ -137,7 +137,7 @@ def _watch(loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> bool:
     """Have calls be left when the loop has something to do; return whether that can be told.
 
     It can of asyncio's own loops at an epoll: ``_ready`` holds their callbacks, ``_scheduled`` is a
-    heap of their timers, from Python 3.4 to 3.14.
+    heap of their timers. A loop without these waits in its selector.
     """
     selector = getattr(loop, "_selector", None)
     known = isinstance(getattr(loop, "_scheduled", None), list) and hasattr(loop, "_ready")
