@@ -81,6 +81,19 @@ def test_every_figure_about_other_queues_comes_from_the_results() -> None:
     ] == []
 
 
+def test_what_is_said_of_four_processes_comes_from_the_results() -> None:
+    results = (README.parent / "benches" / "results" / "compare.md").read_text()
+    text = " ".join(README.read_text().split())
+    (rate,) = re.findall(r"four worker processes .*? drain (\S+) times as fast as one", text)
+    assert f"- jobs/s, times those of one process: {rate} (" in results
+    assert "take the server half as long again" in text
+    one, four = (
+        float(_column(results, subject, "server µs/job")["ChasquiMQ"])
+        for subject in ("drain", "four processes")
+    )
+    assert 1.4 < four / one < 1.6
+
+
 def _column(results: str, subject: str, unit: str) -> dict[str, str]:
     section = results.partition(f"\n## {subject}\n")[2].partition("\n## ")[0]
     head, _, *rows = [_cells(line) for line in section.splitlines() if line.startswith("|")]
