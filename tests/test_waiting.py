@@ -42,6 +42,33 @@ async def _is_over_at_once(adding: Coroutine[None, None, Job]) -> bool:
     return False
 
 
+async def test_who_adds_on_and_on_does_not_keep_others_from_their_replies(
+    own_server: Server, queue_name: str
+) -> None:
+    done, ahead = [False, False], [0, 0]
+
+    async def add(queue: Queue, this: int) -> None:
+        await queue.add("n", this)
+        done[this] = True
+        while not done[1 - this] and ahead[this] < 3000:
+            await queue.add("n", this)
+            ahead[this] += 1
+
+    async with (
+        Queue(queue_name, redis_url=own_server.url) as first,
+        Queue(queue_name + "-other", redis_url=own_server.url) as second,
+    ):
+        for queue in (first, second):
+            await queue.add("n", 0)
+        own_server.stop_signal()
+        adding = [asyncio.create_task(add(queue, this)) for this, queue in enumerate((first, second))]
+        await asyncio.sleep(0.1)  # until both wait for the server: there is nothing to see
+        own_server.cont()
+        time.sleep(0.3)  # so that both replies have come before the loop looks
+        await asyncio.gather(*adding)
+    assert max(ahead) < 100
+
+
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("what", ["a timer", "another thread", "a socket"])
 async def test_what_a_loop_has_to_do_is_done_while_it_waits_for_an_add(

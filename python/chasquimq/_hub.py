@@ -50,6 +50,8 @@ class Hub:
         self._tickets = itertools.count(1)
         self._callers: dict[int, Callback] = {}
         self._receivers: dict[int, Receiver] = {}
+        self._left = 0
+        """What has been fetched and not been handed out yet: no file descriptor tells of it."""
         self._is_watched: bool | None = None
         """Whether the engine sees when the loop has something to do; ``None`` before it must."""
         _logs.follow_level()
@@ -90,7 +92,7 @@ class Hub:
         if self._is_watched is None:
             self._is_watched = _watch(self.loop, self.mailbox)
         loop: Any = self.loop
-        if not self._is_watched or loop._ready:
+        if not self._is_watched or loop._ready or self._left:
             return 0.0
         timers: list[asyncio.TimerHandle] = loop._scheduled
         if not timers:
@@ -123,13 +125,19 @@ class Hub:
     def _drain(self) -> None:
         replies, notices, questions, lines = self.mailbox.drain()
         _logs.write(lines)
+        self._left = len(replies) + len(notices) + len(questions)
         for ticket, value, error in replies:
-            self._callers.pop(ticket)(value, error)
+            self._left -= 1
+            caller = self._callers.pop(ticket, None)
+            if caller is not None:  # a signal may have ended the wait before there was one
+                caller(value, error)
         for ticket, ended in notices:
+            self._left -= 1
             receiver = self._receivers.get(ticket)
             if receiver is not None:
                 receiver(ended)
         for number in questions:
+            self._left -= 1
             _credentials.answer(number)
 
 

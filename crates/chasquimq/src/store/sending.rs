@@ -199,10 +199,12 @@ impl Store {
         let sent = async {
             let reply = line.run(call, until).await?;
             let stored = line.assure(assurance, until + assurance.within).await;
-            // The jobs are added, whatever is wrong with waiting.
+            // The jobs are added, whatever is wrong with waiting; what another connection or server
+            // may mend is a reason to send the call again.
             stored.map(|()| reply).map_err(|error| match error.kind() {
-                ErrorKind::Server | ErrorKind::Auth => error.of_kind(ErrorKind::Unknown),
-                _ => error,
+                kind if kind.is_outcome_unknown() => error,
+                ErrorKind::Unavailable => error.of_kind(ErrorKind::Connection),
+                _ => error.of_kind(ErrorKind::Unknown),
             })
         };
         let sent = sent.await;

@@ -128,6 +128,30 @@ async fn a_connection_that_breaks_never_makes_an_assurance_of_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_the_server_ends_is_no_reason_to_add_again() {
+    let (primary, replica) = pair().await;
+    let producer: Producer<u64> =
+        Producer::connect(&primary.url(), config(Durability::Replica)).await.unwrap();
+    producer.add(0).await.unwrap();
+    replica.stop_signal();
+    // A primary that becomes a replica ends all waits like this.
+    let unblocking = async {
+        let one = || async {
+            let clients = primary.command(&["CLIENT", "LIST"]).await.text();
+            let waiting = clients.lines().find(|client| client.contains("cmd=wait"));
+            let id = waiting.and_then(|client| client.strip_prefix("id=")?.split(' ').next());
+            let Some(id) = id else { return false };
+            primary.command(&["CLIENT", "UNBLOCK", id, "ERROR"]).await.int() == 1
+        };
+        eventually("the wait is ended", PATIENCE, one).await;
+        replica.cont();
+    };
+    let (added, ()) = tokio::join!(producer.add(1), unblocking);
+    added.unwrap();
+    assert_eq!((held(&primary).await, held(&replica).await), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_added_when_the_append_only_file_has_it_where_the_server_can_tell() {
     let server = Server::builder().aof(true).config("appendfsync", "everysec").start().await;
     let url = server.url();

@@ -5,8 +5,13 @@
 --          then per entry: id, {field, value, …}, deliveries with this one, settled bitmap or ""}.
 -- Redis 6.2 answers nil for entries that are pending but deleted; they are found among those that
 -- it looked at and acknowledged. Later versions drop them from the pending list and name them.
-local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
-local claimed = redis.call('XAUTOCLAIM', stream, group, consumer, ARGV[3], ARGV[5], 'COUNT', ARGV[4])
+local LOOKED_AT = 1000 -- entries at least, before the next call: with room for one job XAUTOCLAIM looks at ten
+local stream, group, consumer, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[4])
+local from, looked_at, claimed = nil, 0, {ARGV[5]}
+repeat
+  from, looked_at = claimed[1], looked_at + most * 10 -- at most, as XAUTOCLAIM has it
+  claimed = redis.call('XAUTOCLAIM', stream, group, consumer, ARGV[3], from, 'COUNT', most)
+until claimed[2][1] ~= nil or claimed[3] and claimed[3][1] or claimed[1] == '0-0' or looked_at >= LOOKED_AT
 local ghosts = claimed[3] or {}
 local reply = {0, claimed[1], 0}
 local nils = false
@@ -26,9 +31,8 @@ for i = 1, #claimed[2] do
   end
 end
 if nils then
-  local looked_at = tonumber(ARGV[4]) * 10 -- at most, as XAUTOCLAIM has it
   local last = claimed[1] == '0-0' and '+' or claimed[1]
-  for _, pending in ipairs(redis.call('XPENDING', stream, group, ARGV[5], last, looked_at, consumer)) do
+  for _, pending in ipairs(redis.call('XPENDING', stream, group, from, last, most * 10, consumer)) do
     if #redis.call('XRANGE', stream, pending[1], pending[1]) == 0 then
       redis.call('XACK', stream, group, pending[1])
       ghosts[#ghosts + 1] = pending[1]

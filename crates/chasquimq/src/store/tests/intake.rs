@@ -229,6 +229,16 @@ async fn claim_finds_ghosts_behind_many_running_entries() {
 }
 
 #[tokio::test]
+async fn claim_looks_far_also_when_there_is_room_for_one_job_only() {
+    let queue = Queue::new().await;
+    queue.deliver(&vec!["running"; 900]).await;
+    let lost = queue.deliver(&["lost"]).await.remove(0);
+    queue.age(&lost).await;
+    let claimed = queue.claim(OTHER, 1, &"0-0".into()).await;
+    assert_eq!(claimed.entries.iter().map(|entry| &entry.id).collect::<Vec<_>>(), [&lost]);
+}
+
+#[tokio::test]
 async fn claim_says_when_the_group_is_gone() {
     let queue = Queue::new().await;
     let gone = queue.store.claim(GROUP, ME, LEASE, 10, &"0-0".into()).await.unwrap_err();
