@@ -12,7 +12,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def test_the_python_examples_run(own_server: Server) -> None:
-    adding, blocking, following = re.findall(
+    adding, working, blocking, following = re.findall(
         r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL
     )
     environment = {**os.environ, "CHASQUIMQ_URL": own_server.url, "PYTHONUNBUFFERED": "1"}
@@ -36,6 +36,14 @@ def test_the_python_examples_run(own_server: Server) -> None:
     follower.communicate(timeout=10)
     assert sorted(name for name, _, _ in told) == ["completed", "completed", "delayed"]
     assert sum("'delay_ms': '500'" in fields for _, _, fields in told) == 1
+    worker = subprocess.Popen(
+        [sys.executable, "-c", working], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "Hello, Edith!\n"
+    worker.terminate()
+    assert worker.wait(timeout=30) == 0
+    assert own_server.command("XLEN", "{chasqui:emails}:stream") == 0
 
 
 def test_every_figure_comes_from_the_results() -> None:

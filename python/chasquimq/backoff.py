@@ -34,7 +34,10 @@ class BackoffSpec:
         max_ms: int | None = None,
         jitter_ms: int | None = None,
     ) -> "BackoffSpec":
-        """``initial_ms``, growing by ``multiplier`` a failure up to ``max_ms``, plus jitter."""
+        """``initial_ms``, growing by ``multiplier`` a failure up to ``max_ms``, plus jitter.
+
+        Without ``max_ms`` no wait is longer than 30 s.
+        """
         return cls("exponential", initial_ms, max_ms, multiplier, jitter_ms)
 
     def __post_init__(self) -> None:

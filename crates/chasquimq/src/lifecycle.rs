@@ -2,7 +2,7 @@
 //!
 //! | transition | from -> to | caused by | store step | event | metric |
 //! |---|---|---|---|---|---|
-//! | add | - -> ready | producer | XADD (or add.lua when unique or bounded) | `waiting` (opt-in) | - |
+//! | add | - -> ready | producer | add.lua or put.lua | `waiting` (opt-in) | - |
 //! | schedule | - -> delayed | producer | schedule.lua | `delayed` | - |
 //! | promote | delayed -> ready | promoter | promote.lua | `promoted` (opt-in) | `PromoterTick` |
 //! | deliver | ready -> running | reader | XREADGROUP or claim.lua | `active` (opt-in) | `ReaderBatch` |
