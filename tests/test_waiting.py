@@ -61,7 +61,9 @@ async def test_who_adds_on_and_on_does_not_keep_others_from_their_replies(
         for queue in (first, second):
             await queue.add("n", 0)
         own_server.stop_signal()
-        adding = [asyncio.create_task(add(queue, this)) for this, queue in enumerate((first, second))]
+        adding = [
+            asyncio.create_task(add(queue, this)) for this, queue in enumerate((first, second))
+        ]
         await asyncio.sleep(0.1)  # until both wait for the server: there is nothing to see
         own_server.cont()
         time.sleep(0.3)  # so that both replies have come before the loop looks
