@@ -13,7 +13,7 @@ import pytest
 import chasquimq._hub
 from chasquimq import Job, Queue, SyncQueue
 from support.server import Server
-from working import collect
+from working import collect, eventually
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ async def _is_over_at_once(adding: Coroutine[None, None, Job]) -> bool:
     return False
 
 
+@pytest.mark.usefixtures("patient")
 async def test_who_adds_on_and_on_does_not_keep_others_from_their_replies(
     own_server: Server, queue_name: str
 ) -> None:
@@ -64,7 +65,8 @@ async def test_who_adds_on_and_on_does_not_keep_others_from_their_replies(
         adding = [
             asyncio.create_task(add(queue, this)) for this, queue in enumerate((first, second))
         ]
-        await asyncio.sleep(0.1)  # until both wait for the server: there is nothing to see
+        callers = chasquimq._hub.hub()._callers
+        await eventually(lambda: len(callers) == 2, "both being on their way")
         own_server.cont()
         time.sleep(0.3)  # so that both replies have come before the loop looks
         await asyncio.gather(*adding)

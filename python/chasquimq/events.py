@@ -44,7 +44,7 @@ class QueueEvent:
     dlq               it went to the dead-letter queue        attempt, reason
     delayed           it was added for later                  delay_ms
     waiting, promoted it is ready, where that is published
-    active            it is about to run, likewise             attempt
+    active            it is about to run, likewise            attempt
     released          a worker handed it back unfinished
     cancelled         a delayed job was taken back
     replayed          it left the dead-letter queue

@@ -5,13 +5,13 @@
 --          then per entry: id, {field, value, …}, deliveries with this one, settled bitmap or ""}.
 -- Redis 6.2 answers nil for entries that are pending but deleted; they are found among those that
 -- it looked at and acknowledged. Later versions drop them from the pending list and name them.
-local LOOKED_AT = 1000 -- entries at least, before the next call: with room for one job XAUTOCLAIM looks at ten
+local ENOUGH = 1000 -- entries to look at in a call: with room for one job XAUTOCLAIM looks at ten
 local stream, group, consumer, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[4])
 local from, looked_at, claimed = nil, 0, {ARGV[5]}
 repeat
   from, looked_at = claimed[1], looked_at + most * 10 -- at most, as XAUTOCLAIM has it
   claimed = redis.call('XAUTOCLAIM', stream, group, consumer, ARGV[3], from, 'COUNT', most)
-until claimed[2][1] ~= nil or claimed[3] and claimed[3][1] or claimed[1] == '0-0' or looked_at >= LOOKED_AT
+until claimed[2][1] ~= nil or claimed[3] and claimed[3][1] or claimed[1] == '0-0' or looked_at >= ENOUGH
 local ghosts = claimed[3] or {}
 local reply = {0, claimed[1], 0}
 local nils = false
