@@ -1,7 +1,9 @@
 """An event loop that has nothing to do but to wait for an add waits in the engine."""
 
 import asyncio
+import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -71,6 +73,35 @@ async def test_who_adds_on_and_on_does_not_keep_others_from_their_replies(
         time.sleep(0.3)  # so that both replies have come before the loop looks
         await asyncio.gather(*adding)
     assert max(ahead) < 100
+
+
+class _Interrupted(Exception):
+    """What the handler of a signal raises."""
+
+
+async def test_a_signal_that_ends_a_wait_keeps_nobody_from_a_reply(
+    own_server: Server, queue_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise _Interrupted
+
+    monkeypatch.setattr(chasquimq._hub, "LONGEST_WAIT", 0.5)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        async with Queue(queue_name, redis_url=own_server.url) as queue:
+            await queue.add("n", 0)
+            own_server.stop_signal()
+            _soon(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+            with pytest.raises(_Interrupted):
+                await queue.add("n", 1)
+            adding = asyncio.create_task(queue.add("n", 2))
+            callers = chasquimq._hub.hub()._callers
+            await eventually(lambda: callers, "the other being on its way")
+            own_server.cont()
+            time.sleep(0.3)  # so that both replies have come before the loop looks
+            assert (await asyncio.wait_for(adding, 5)).data == 2
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.usefixtures("patient")
