@@ -324,7 +324,7 @@ impl Store {
     /// What the queue holds.
     pub async fn inspect(&self) -> Result<QueueCounts> {
         let k = &self.keys;
-        let keys = [&k.stream, &k.delayed, &k.retrying, &k.dlq];
+        let keys = [&k.stream, &k.delayed, &k.retrying, &k.dlq, &k.lingering];
         let reply = self.run(&scripts::INSPECT, &keys, vec![]).await?;
         replies::counts(&reply).ok_or_else(|| unexpected("inspect"))
     }

@@ -44,6 +44,14 @@ impl Parts {
         }
     }
 
+    /// Bytes of its record.
+    pub fn size(&self) -> usize {
+        match &self.content {
+            Content::Job { raw, .. } => raw.len(),
+            Content::Foreign { fields } => fields.iter().map(Bytes::len).sum(),
+        }
+    }
+
     pub fn standing(&self) -> Standing<'_> {
         let record = self.record();
         Standing {

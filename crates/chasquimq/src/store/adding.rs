@@ -223,7 +223,8 @@ impl Store {
                 args.extend(told(jobs));
             }
         }
-        let keys = [&self.keys().stream, &self.keys().unique, &self.keys().events, &map];
+        let k = self.keys();
+        let keys = [&k.stream, &k.unique, &k.events, &map, &k.lingering];
         scripts::ADD.with(&keys, args)
     }
 

@@ -1,16 +1,11 @@
 //! The common way out of `running`: jobs that are done, nothing in the way. It takes a third of the
 //! server's time that the general script takes, and tells of several jobs in one event entry.
 
-use super::moves::{Completed, Completion, Stored};
+use super::moves::{Completed, Completion, SMALL, Stored};
 use super::packing::{column, decimal, is_line};
 use super::transport::{Arg, Reply, bytes, int};
-use super::{Store, scripts};
+use super::{Store, flag, scripts};
 use crate::error::Result;
-
-/// In a smaller batch, looking whether one trim deletes it costs the server more than the trim saves.
-const TRIM_FROM: usize = 8;
-/// An entry of more jobs has few neighbours in its node of the stream: XDEL finds it at once.
-const MOST_TRIMMED: usize = 16;
 
 impl Completion {
     /// Whether nobody else can hold the entry, all its jobs are done, no id is to be released, and
@@ -31,15 +26,15 @@ impl Store {
         batch: &[&Completion],
     ) -> Result<Vec<Stored>> {
         let entries = batch.len();
-        let mut args = self.preamble(group, consumer, 6 + entries * 2);
-        args.extend(ends(batch));
-        args.push(int(entries as u64));
+        let mut args = self.preamble(group, consumer, 5 + entries * 2);
+        let may_linger = batch.iter().all(|entry| entry.size <= SMALL);
+        args.extend([flag(may_linger), int(entries as u64)]);
         args.extend(batch.iter().map(|entry| bytes(&entry.entry)));
         if self.events.enabled {
             tell(batch, self.pack(), &mut args);
         }
         let k = self.keys();
-        let keys = [&k.stream, &k.settled, &k.events];
+        let keys = [&k.stream, &k.settled, &k.events, &k.lingering];
         self.finished(&self.run(&scripts::FINISH, &keys, args).await?, entries)
     }
 
@@ -53,25 +48,6 @@ impl Store {
             _ => Err(super::unexpected("a settlement")),
         }
     }
-}
-
-/// The least and the greatest id of a batch that may be worth a trim, else empty texts.
-fn ends(batch: &[&Completion]) -> [Arg; 2] {
-    let is_small = |entry: &&Completion| entry.total <= MOST_TRIMMED;
-    let worth_it = batch.len() >= TRIM_FROM && batch.iter().all(is_small);
-    let looked_at = if worth_it { batch } else { &[] };
-    let numbered = looked_at.iter().map(|entry| Some((numbers(&entry.entry)?, &entry.entry)));
-    let ids: Vec<_> = numbered.collect::<Option<_>>().unwrap_or_default();
-    match (ids.iter().min(), ids.iter().max()) {
-        (Some((_, least)), Some((_, greatest))) => [bytes(least), bytes(greatest)],
-        _ => ["".into(), "".into()],
-    }
-}
-
-/// Milliseconds and sequence number of an id.
-fn numbers(id: &[u8]) -> Option<(u64, u64)> {
-    let (ms, sequence) = std::str::from_utf8(id).ok()?.split_once('-')?;
-    Some((ms.parse().ok()?, sequence.parse().ok()?))
 }
 
 fn stored(answer: &Reply) -> Stored {

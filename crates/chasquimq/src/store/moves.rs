@@ -7,6 +7,10 @@ use super::transport::{Arg, Reply, bytes, classify, int};
 use super::{Store, flag, scripts};
 use crate::error::{Error, Result};
 
+/// Bytes of an entry that may linger after it was acknowledged. The search by which XDEL
+/// finds an entry is among its neighbours in a node, 4 KiB by default: larger ones have few.
+pub(super) const SMALL: usize = 1024;
+
 /// What became of one item of a batch.
 #[derive(Debug)]
 pub(crate) enum Stored {
@@ -22,9 +26,12 @@ pub(crate) enum Stored {
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub entry: Bytes,
-    /// Whether another consumer may hold the entry by now.
+    /// Whether another consumer may hold the entry by now, or has had it before, or this was sent
+    /// before.
     pub check_owner: bool,
     pub total: usize,
+    /// Bytes of its jobs' records.
+    pub size: usize,
     pub jobs: Vec<Completed>,
 }
 
@@ -100,7 +107,7 @@ impl Store {
         batch: &[&Completion],
     ) -> Result<Vec<Stored>> {
         let k = self.keys();
-        let keys = [&k.stream, &k.settled, &k.events, &k.unique];
+        let keys = [&k.stream, &k.settled, &k.events, &k.lingering, &k.unique];
         let mut args = self.preamble(group, consumer, 3 + batch.len() * 10);
         for entry in batch {
             args.extend([bytes(&entry.entry), flag(entry.check_owner), int(entry.total as u64)]);
@@ -116,9 +123,11 @@ impl Store {
     /// running -> delayed.
     pub async fn retry(&self, group: &str, consumer: &str, batch: &[Retry]) -> Result<Vec<Stored>> {
         let k = self.keys();
-        let keys = [&k.stream, &k.settled, &k.events, &k.delayed, &k.jobs, &k.retrying];
-        let mut args = self.preamble(group, consumer, 5 + batch.len() * 10);
-        args.extend([bytes(&k.wake), int(batch.len() as u64)]);
+        let keys =
+            [&k.stream, &k.settled, &k.events, &k.lingering, &k.delayed, &k.jobs, &k.retrying];
+        let mut args = self.preamble(group, consumer, 6 + batch.len() * 10);
+        let may_linger = batch.iter().all(|job| job.total == 1 && job.record.len() <= SMALL);
+        args.extend([bytes(&k.wake), flag(may_linger), int(batch.len() as u64)]);
         for job in batch {
             args.extend([bytes(&job.entry), int(job.total as u64), int(job.index as u64)]);
             args.extend([job.id.as_str().into(), bytes(&job.record), int(job.backoff_ms)]);
@@ -143,7 +152,7 @@ impl Store {
         keep: u64,
     ) -> Result<Vec<Stored>> {
         let k = self.keys();
-        let keys = [&k.stream, &k.settled, &k.events, &k.dlq, &k.unique];
+        let keys = [&k.stream, &k.settled, &k.events, &k.lingering, &k.dlq, &k.unique];
         let mut args = self.preamble(group, consumer, 4 + batch.len() * 14);
         args.push(int(keep));
         for job in batch {
@@ -164,7 +173,7 @@ impl Store {
         batch: &[Release],
     ) -> Result<Vec<Stored>> {
         let k = self.keys();
-        let keys = [&k.stream, &k.settled, &k.events];
+        let keys = [&k.stream, &k.settled, &k.events, &k.lingering];
         let mut args = self.preamble(group, consumer, 3 + batch.len() * 7);
         for entry in batch {
             args.extend([bytes(&entry.entry), int(entry.total as u64)]);

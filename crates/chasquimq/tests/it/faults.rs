@@ -38,7 +38,8 @@ async fn a_dead_letter_key_of_the_wrong_type_loses_nothing() {
     worker.ran(20).await;
     works(&server, "q", &worker, 99).await;
     eventually("the healthy are settled", Duration::from_secs(5), || async {
-        server.command(&["XLEN", &key("q", "stream")]).await.int() == 10
+        let pending = server.command(&["XPENDING", &key("q", "stream"), "default"]).await;
+        pending.array()[0].int() == 10
     })
     .await;
     server.command(&["DEL", &key("q", "dlq")]).await;

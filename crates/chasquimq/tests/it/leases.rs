@@ -65,6 +65,31 @@ async fn a_dead_worker_s_jobs_come_back_within_a_lease_and_count_as_lost() {
     heir.finish().await;
 }
 
+/// Entries that were settled may linger in the stream while one before them runs; not these, which the
+/// first worker may still speak of.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_over_does_not_linger() {
+    let (server, queue) = (shared_server().await, unique_queue("linger"));
+    let producer = producer(server, &queue).await;
+    let one = ConsumerConfig { concurrency: 1, prefetch: Some(0), ..config(&queue) };
+    let holder = Worker::start(&server.url(), one, |_| std::future::pending());
+    producer.add(0).await.unwrap();
+    holder.ran(1).await;
+    let doomed = Worker::doomed(server, config(&queue)).await;
+    producer.add_bulk((1..21).collect()).await.unwrap();
+    doomed.ran(20).await;
+    doomed.crash();
+    let heir = Worker::start(&server.url(), config(&queue), |_| async { Ok(()) });
+    heir.ran(20).await;
+    let stream = key(&queue, "stream");
+    eventually("the twenty are gone", Duration::from_secs(5), || async {
+        server.command(&["XLEN", &stream]).await.int() == 1
+    })
+    .await;
+    assert_eq!(producer.counts().await.unwrap().in_flight, 1, "the one before them runs");
+    heir.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_kills_its_workers_is_given_up() {
     let (server, queue) = (shared_server().await, unique_queue("poison"));

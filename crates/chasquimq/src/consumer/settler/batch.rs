@@ -96,13 +96,15 @@ impl Batch {
         let parts = &*settlement.parts;
         match settlement.next {
             Transition::Complete => {
-                let job = completed(shared, parts, settlement);
-                let Some(row) = self.completions.row_of(&parts.entry) else {
+                let completions = &mut self.completions;
+                let row = completions.row_of(&parts.entry).unwrap_or_else(|| {
                     let check_owner = !shared.hold.is_fresh(&parts.entry, now_ms);
-                    let entry = completion(&parts.entry, job, check_owner);
-                    return Place::Completion(self.completions.open(&parts.entry, entry));
-                };
-                self.completions.moves[row].jobs.push(job);
+                    completions.open(&parts.entry, completion(&parts.entry, check_owner))
+                });
+                let entry = &mut completions.moves[row];
+                entry.check_owner |= settlement.resent || parts.lost > 0;
+                entry.size += parts.size();
+                entry.jobs.push(completed(shared, parts, settlement));
                 Place::Completion(row)
             }
             Transition::Release => {
@@ -219,10 +221,9 @@ async fn unless_empty<M>(
     if moves.is_empty() { Ok(vec![]) } else { send.await }
 }
 
-fn completion(entry: &Entry, job: Completed, check_owner: bool) -> Completion {
-    let mut jobs = Vec::with_capacity(entry.total);
-    jobs.push(job);
-    Completion { entry: entry.id.clone(), check_owner, total: entry.total, jobs }
+fn completion(entry: &Entry, check_owner: bool) -> Completion {
+    let jobs = Vec::with_capacity(entry.total);
+    Completion { entry: entry.id.clone(), check_owner, total: entry.total, size: 0, jobs }
 }
 
 fn completed(shared: &Shared, parts: &Parts, settlement: &Settlement) -> Completed {

@@ -134,7 +134,9 @@ fn done(held: &Held, indexes: &[usize], holder: &str, world: &World) -> Completi
         }
     };
     let jobs = indexes.iter().map(job).collect();
-    Completion { entry: held.id.clone(), check_owner: !is_fresh, total: held.total, jobs }
+    let check_owner = !is_fresh || held.died > 0;
+    let size = held.left.iter().map(|(_, job)| job.record.encode().len()).sum();
+    Completion { entry: held.id.clone(), check_owner, total: held.total, size, jobs }
 }
 
 fn failed(held: &Held, index: usize, backoff_ms: u64) -> Retry {

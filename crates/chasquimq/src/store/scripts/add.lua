@@ -1,5 +1,5 @@
 -- add: appends entries to the stream, all of them or none, once however often the call is sent.
--- KEYS  1 stream, 2 unique, 3 events, 4 bitmap of calls
+-- KEYS  1 stream, 2 unique, 3 events, 4 bitmap of calls, 5 lingering
 -- ARGV  1 bit of this call, 2 ms to remember it, 3 entries the stream may hold (0: no bound),
 --       4 events to keep (0: publish nothing),
 --       then per entry: id to hold unique or "", value; with events also: job ids, job names, jobs
@@ -8,6 +8,7 @@
 local max, cap = tonumber(ARGV[3]), ARGV[4]
 local stride = cap == '0' and 2 or 5
 local held = redis.call('XLEN', KEYS[1])
+if max > 0 then held = held - (redis.call('GET', KEYS[5]) or 0) end
 redis.call('HLEN', KEYS[2]) -- fails on a wrong type while nothing is written
 local before = seen(KEYS[4], ARGV[1], ARGV[2])
 if before == 'stored' then return {1} end

@@ -1,5 +1,5 @@
 -- bury: running -> dead. Writes the job to the dead-letter queue, then settles it in its entry.
--- KEYS  4 dlq, 5 unique
+-- KEYS  5 dlq, 6 unique
 -- ARGV  4 dead jobs to keep (0: all), then per job: entry id, jobs in the entry, index, job id or "",
 --       name, release the id (1|0), reason, error text, run that gave up (0: none ran),
 --       duration in us, lost, number of raw values, and these: field, value, … ("j", record for a job)
@@ -11,12 +11,12 @@ local MOST = 4000 -- values of a foreign entry that are kept; Lua passes no more
 local reply = {0}
 
 local function write(i, raw)
-  local entry = {'XADD', KEYS[4], '*', 'id', ARGV[i + 3], 'n', ARGV[i + 4], 'reason', ARGV[i + 6],
+  local entry = {'XADD', KEYS[5], '*', 'id', ARGV[i + 3], 'n', ARGV[i + 4], 'reason', ARGV[i + 6],
     'error', ARGV[i + 7], 'attempt', ARGV[i + 8], 'lost', ARGV[i + 10], 'failed_at_ms', now,
     'source_id', ARGV[i]}
   for n = i + 12, i + 11 + math.min(raw, MOST) do entry[#entry + 1] = ARGV[n] end
   local fault = failure(redis.pcall(unpack(entry)))
-  if not fault and ARGV[4] ~= '0' then redis.pcall('XTRIM', KEYS[4], 'MAXLEN', ARGV[4]) end
+  if not fault and ARGV[4] ~= '0' then redis.pcall('XTRIM', KEYS[5], 'MAXLEN', ARGV[4]) end
   return fault
 end
 
@@ -29,7 +29,7 @@ local function bury(i, raw)
   if fault then return fault end
   settle(id, mark(map, index))
   local job, name, attempt = ARGV[i + 3], ARGV[i + 4], ARGV[i + 8]
-  if ARGV[i + 5] == '1' then redis.pcall('HDEL', KEYS[5], job) end
+  if ARGV[i + 5] == '1' then redis.pcall('HDEL', KEYS[6], job) end
   if attempt ~= '0' then
     tell('failed', 'id', job, 'n', name, 'attempt', attempt, 'duration_us', ARGV[i + 9], 'reason', ARGV[i + 7])
   end

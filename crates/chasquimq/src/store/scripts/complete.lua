@@ -1,5 +1,5 @@
 -- complete: running -> done. Marks jobs settled; acknowledges and deletes entries that are through.
--- KEYS  4 unique
+-- KEYS  5 unique
 -- ARGV  4… per entry: id, look at the owner (1|0), jobs in the entry, jobs settled now, and per job:
 --       index, id, name, attempt, duration in us, release the id (1|0)
 -- Returns {entries stored, per entry 1 stored | 0 not this consumer's or settled before,
@@ -24,13 +24,13 @@ local function acknowledge()
     acked[n] = redis.call('XACK', stream, group, id)
     if acked[n] == 1 then gone[#gone + 1] = id end
   end
-  if #gone > 0 then redis.call('XDEL', stream, unpack(gone)) end
+  if #gone > 0 then delete(gone) end
   return acked
 end
 
 local function tell_jobs(entry)
   for _, job in ipairs(entry.jobs) do
-    if ARGV[job + 5] == '1' then redis.pcall('HDEL', KEYS[4], ARGV[job + 1]) end
+    if ARGV[job + 5] == '1' then redis.pcall('HDEL', KEYS[5], ARGV[job + 1]) end
     tell('completed', 'id', ARGV[job + 1], 'n', ARGV[job + 2], 'attempt', ARGV[job + 3],
       'duration_us', ARGV[job + 4])
   end

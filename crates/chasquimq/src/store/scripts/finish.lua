@@ -1,55 +1,26 @@
 -- finish: running -> done, where nothing stands in the way: the lease is fresh, all jobs of an entry
 --         are done at once, and no id is to be released.
--- ARGV  4 least and 5 greatest of their ids (empty: do not look whether one trim deletes them), 6 entries,
---       7… their ids, then per event entry: first and last entry it tells of, jobs, and of these ids,
+-- ARGV  4 may linger (1|0), 5 entries, 6… their ids,
+--       then per event entry: first and last entry it tells of, jobs, and of these ids,
 --       names, attempts, durations in us, joined by line ends when they are several; the jobs are those
 --       of one entry, or one an entry
 -- Returns the number of entries when all are stored and told of, else
 --         {entries stored, events dropped, per entry 1 stored | 0 settled before}.
 local TOLD = 7
-local least, greatest, entries = ARGV[4], ARGV[5], tonumber(ARGV[6])
-local after = 7 + entries
-local stored = 0
-
-local function is_before(id, other)
-  local ms, seq = string.match(id, '(%d+)-(%d+)')
-  local other_ms, other_seq = string.match(other, '(%d+)-(%d+)')
-  ms, other_ms = tonumber(ms), tonumber(other_ms)
-  return ms < other_ms or ms == other_ms and tonumber(seq) < tonumber(other_seq)
-end
-
--- How long the stream is without these entries, if they are its head and nothing else is in it; or nil.
--- Nothing between them is pending (what else is live there was acknowledged by hand and will not run),
--- nothing live stands before them, and none of them has been deleted by others: what deletes elsewhere than
--- at the head moves max-deleted-entry-id. Redis 6.2 tells neither id.
-local function rest()
-  if least == '' or redis.call('XPENDING', stream, group, least, greatest, 1)[1] then return nil end
-  local told, info = redis.call('XINFO', 'STREAM', stream), {}
-  for n = 1, #told, 2 do info[told[n]] = told[n + 1] end
-  if info['recorded-first-entry-id'] ~= least then return nil end
-  return is_before(info['max-deleted-entry-id'], least) and info.length - entries or nil
-end
-
--- Deletes entries that all were pending until now. XDEL searches a node of the stream for each id, a trim
--- drops whole nodes. By MAXLEN alone: MINID after XDEL leaves nodes without live entries, and servers refuse
--- to load these.
-local function delete()
-  local length = rest()
-  if length then
-    redis.call('XTRIM', stream, 'MAXLEN', length)
-  else
-    redis.call('XDEL', stream, unpack(ARGV, 7, after - 1))
-  end
-end
+local may_linger, entries = ARGV[4] == '1', tonumber(ARGV[5])
+local after = 6 + entries
+local ids, stored = {unpack(ARGV, 6, after - 1)}, 0
 
 -- Per entry 1, or 0 when it was settled before.
 local function acknowledge()
   local gone = {}
-  local all = redis.call('XACK', stream, group, unpack(ARGV, 7, after - 1)) == entries
-  if all then delete() end
+  local count = redis.call('XACK', stream, group, unpack(ids))
+  local all = count == entries
+  if all then delete(ids, may_linger) end
   for n = 1, entries do
-    gone[n] = all and 1 or redis.call('XDEL', stream, ARGV[6 + n]) -- what is settled is deleted, too
+    gone[n] = all and 1 or redis.call('XDEL', stream, ids[n]) -- what is settled is deleted, too
   end
+  if not all and count > 0 then delete({}) end
   return gone
 end
 
@@ -59,7 +30,7 @@ end
 
 local acked = acknowledge()
 -- This may have been on its way for longer than the lease, while another consumer settled a part.
-if redis.call('EXISTS', settled) == 1 then redis.call('HDEL', settled, unpack(ARGV, 7, after - 1)) end
+if redis.call('EXISTS', settled) == 1 then redis.call('HDEL', settled, unpack(ids)) end
 for n = 1, entries do
   if acked[n] == 1 then stored = stored + 1 end
 end

@@ -1,5 +1,5 @@
 -- inspect: counts what a queue holds. Writes nothing, so it also answers when out of memory.
--- KEYS  1 stream, 2 delayed, 3 retrying, 4 dlq
+-- KEYS  1 stream, 2 delayed, 3 retrying, 4 dlq, 5 lingering
 -- Returns {ready entries, delivered entries, delayed jobs, of these waiting for a retry, dead jobs,
 --          ms since the oldest ready entry became ready (0: none is)}.
 -- A queue has one group at most; without it every entry is ready.
@@ -18,7 +18,8 @@ if oldest then
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   age = math.max(0, now - tonumber(string.match(oldest[1], '^%d+')))
 end
-local ready = math.max(0, redis.call('XLEN', KEYS[1]) - pending)
+local lingering = tonumber(redis.call('GET', KEYS[5]) or 0)
+local ready = math.max(0, redis.call('XLEN', KEYS[1]) - pending - lingering)
 local delayed = redis.call('ZCARD', KEYS[2])
 local count = redis.pcall('GET', KEYS[3])
 local retrying = type(count) == 'string' and tonumber(count) or 0

@@ -1,17 +1,17 @@
 -- retry: running -> delayed. Writes jobs to their new place, then settles them in their entries.
--- KEYS  4 delayed, 5 jobs, 6 retrying
--- ARGV  4 wake channel, 5 jobs, then per job: entry id, jobs in the entry, index, job id, record,
---       backoff ms; then per event entry: first job it tells of, jobs, and of these, joined by line
---       ends when they are several: ids, names, runs that failed, durations in us, error texts, runs to
---       come, backoffs in ms
+-- KEYS  5 delayed, 6 jobs, 7 retrying
+-- ARGV  4 wake channel, 5 may linger (1|0), 6 jobs, then per job: entry id, jobs in the
+--       entry, index, job id, record, backoff ms; then per event entry: first job it tells of, jobs,
+--       and of these, joined by line ends when they are several: ids, names, runs that failed,
+--       durations in us, error texts, runs to come, backoffs in ms
 -- Returns the number of jobs when all are stored, else
 --         {jobs stored, per job 1 stored | 0 not this consumer's or settled before | an error text,
 --          nothing changed, and at the end events dropped, if any}.
 local STRIDE, TOLD = 6, 9
-local jobs = tonumber(ARGV[5])
+local jobs = tonumber(ARGV[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local before = tonumber((redis.pcall('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES'))[2])
+local before = tonumber((redis.pcall('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES'))[2])
 local accepted, reply, earliest = {}, {0}, math.huge
 
 -- Whether the job is this consumer's to settle. It always looks: this may have been on its way for
@@ -33,13 +33,13 @@ local function write()
     times[2 * n - 1], times[2 * n] = due - 0.5, id -- the half tells a retry, for the counts
     if due < earliest then earliest = due end
   end
-  local fault = failure(redis.pcall('HSET', KEYS[5], unpack(records)))
+  local fault = failure(redis.pcall('HSET', KEYS[6], unpack(records)))
   if fault then return fault end
-  local added = redis.pcall('ZADD', KEYS[4], unpack(times))
+  local added = redis.pcall('ZADD', KEYS[5], unpack(times))
   fault = failure(added)
-  if fault then redis.call('HDEL', KEYS[5], unpack(ids)) end
+  if fault then redis.call('HDEL', KEYS[6], unpack(ids)) end
   -- A job that is told of under two leases is delayed once.
-  if not fault then redis.pcall('INCRBY', KEYS[6], added) end
+  if not fault then redis.pcall('INCRBY', KEYS[7], added) end
   return fault
 end
 
@@ -71,18 +71,18 @@ end
 -- Small hashes and sorted sets are lists that every look-up scans. One value of more than 64
 -- bytes makes each a table for the rest of its life, which pays from some dozen members on.
 local function spread()
-  local members = redis.pcall('ZCARD', KEYS[4])
+  local members = redis.pcall('ZCARD', KEYS[5])
   if type(members) ~= 'number' or members < 64 or members > 600 then return end
   local long = string.rep(' ', 300) -- no job's id is as long
-  redis.pcall('HSET', KEYS[5], long, long)
-  redis.pcall('HDEL', KEYS[5], long)
-  redis.pcall('ZADD', KEYS[4], now, long)
-  redis.pcall('ZREM', KEYS[4], long)
+  redis.pcall('HSET', KEYS[6], long, long)
+  redis.pcall('HDEL', KEYS[6], long)
+  redis.pcall('ZADD', KEYS[5], now, long)
+  redis.pcall('ZREM', KEYS[5], long)
 end
 
-local after = 6 + jobs * STRIDE
+local after = 7 + jobs * STRIDE
 for n = 1, jobs do
-  local i = 6 + (n - 1) * STRIDE
+  local i = 7 + (n - 1) * STRIDE
   reply[n + 1] = 0
   if is_ours(i) then
     accepted[#accepted + 1] = i
@@ -100,7 +100,7 @@ for n = 1, #accepted do settle_job(accepted[n]) end
 if not before or earliest < before then
   redis.pcall('PUBLISH', ARGV[4], string.format('%.0f', earliest))
 end
-leave()
+leave(ARGV[5] == '1')
 reply[1] = #accepted
 for i = after, #ARGV, TOLD do
   local first, count = tonumber(ARGV[i]), tonumber(ARGV[i + 1])

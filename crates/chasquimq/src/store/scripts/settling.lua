@@ -1,16 +1,17 @@
 -- settling: what finish, complete, retry, bury and release share; it stands before each of them.
--- KEYS  1 stream, 2 settled, 3 events
+-- KEYS  1 stream, 2 settled, 3 events, 4 lingering
 -- ARGV  1 group, 2 consumer, 3 events to keep (0: publish nothing)
-local stream, settled, events = KEYS[1], KEYS[2], KEYS[3]
+local stream, settled, events, lingering = unpack(KEYS, 1, 4)
 local group, consumer, cap = ARGV[1], ARGV[2], ARGV[3]
 redis.call('XDEL', stream, '0-1') -- changes nothing, yet lets the script complete when out of memory
 
+local maps, changed, delivered_again = {}, {}, false
+
 local function owned(id)
   local pending = redis.call('XPENDING', stream, group, id, id, 1)[1]
+  delivered_again = delivered_again or pending and pending[4] > 1
   return pending and pending[2] == consumer
 end
-
-local maps, changed = {}, {}
 
 -- What is settled of an entry of `total` jobs: one character a job, `1` = settled.
 local function bitmap(id, total)
@@ -38,9 +39,52 @@ local function settle(id, map)
   changed[#changed + 1] = id
 end
 
+local MOST_LINGERING = 1000 -- entries
+local FEW = 8 -- entries: to delete so few costs less than to let them linger
+
+local function last_delivered()
+  for _, told in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local of = {}
+    for n = 1, #told, 2 do of[told[n]] = told[n + 1] end
+    if of.name == group then return of['last-delivered-id'] end
+  end
+end
+
+-- Counts the acknowledged entries that linger in the stream.
+local function linger(before, now)
+  if now > 0 and now ~= before then redis.call('SET', lingering, now) end
+  if now <= 0 and before ~= 0 then redis.call('DEL', lingering) end
+end
+
+-- Deletes all before the first entry that runs or waits; how many linger then, of so many. MINID names a
+-- live entry only: a node of the stream without any is one that servers refuse to load.
+local function sweep(count)
+  local running = redis.call('XPENDING', stream, group, '-', '+', 1)[1]
+  local from = running and running[1] or '(' .. last_delivered()
+  local first = redis.call('XRANGE', stream, from, '+', 'COUNT', 1)[1]
+  local gone = first and redis.call('XTRIM', stream, 'MINID', first[1]) or redis.call('XTRIM', stream, 'MAXLEN', 0)
+  return running and count - gone or 0
+end
+
+-- Deletes entries that were acknowledged just now, or lets them linger until all before them are through:
+-- XDEL searches a node of the stream for each id, a trim drops whole nodes. One that was delivered again
+-- never lingers: whoever had it before asks by XDEL whether it is settled.
+local function delete(ids, may_linger)
+  local before = tonumber(redis.call('GET', lingering) or 0)
+  local now = before
+  if may_linger and #ids >= FEW and not delivered_again then
+    now = sweep(now + #ids)
+    if now > MOST_LINGERING then now = now - redis.call('XDEL', stream, unpack(ids)) end
+  else
+    if #ids > 0 then redis.call('XDEL', stream, unpack(ids)) end
+    if now > 0 then now = sweep(now) end
+  end
+  linger(before, now)
+end
+
 -- Keeps what is settled of entries that are partly settled; acknowledges and deletes those that are
 -- through. The last step, after every new place is written.
-local function leave()
+local function leave(may_linger)
   local through, marks, gone = {}, {}, {}
   for _, id in ipairs(changed) do
     local map = maps[id]
@@ -56,7 +100,7 @@ local function leave()
   if #gone > 0 then redis.call('HDEL', settled, unpack(gone)) end
   if #through > 0 then
     redis.call('XACK', stream, group, unpack(through))
-    redis.call('XDEL', stream, unpack(through))
+    delete(through, may_linger)
   end
 end
 

@@ -198,8 +198,10 @@ async fn a_call_that_comes_late_is_not_carried_out_when_it_was_withdrawn() {
     let map = queue.key("sent:s:0");
     queue.run(&["EVAL", scripts::WITHDRAW.text(), "1", &map, "60000", "0"]).await;
     let keys = [queue.key("stream"), queue.key("unique"), queue.key("events"), map.clone()];
-    let mut add = vec!["EVAL", scripts::ADD.text(), "4"];
+    let lingering = queue.key("lingering");
+    let mut add = vec!["EVAL", scripts::ADD.text(), "5"];
     add.extend(keys.iter().map(String::as_str));
+    add.push(&lingering);
     add.extend(["0", "60000", "0", "0", "", "record"]);
     assert_eq!(queue.run(&add).await.array()[0].int(), 0);
     let keys = ["delayed", "jobs", "unique", "events"].map(|suffix| queue.key(suffix));

@@ -38,6 +38,7 @@ pub struct Keyspace {
     pub jobs: BTreeMap<String, String>,
     pub retrying: i64,
     pub settled: BTreeMap<String, String>,
+    pub lingering: usize,
     pub unique: BTreeSet<String>,
     /// `field=value …`; `failed_at_ms=now` when it is.
     pub dlq: Vec<String>,
@@ -170,6 +171,9 @@ impl<'s> Queue<'s> {
                 all.retrying = self.run(&["GET", key]).await.text().parse().unwrap();
             }
             ("settled", "hash") => all.settled = self.fields(key).await,
+            ("lingering", "string") => {
+                all.lingering = self.run(&["GET", key]).await.text().parse().unwrap();
+            }
             ("unique", "hash") => all.unique = self.fields(key).await.into_keys().collect(),
             ("dlq", "stream") => {
                 let entries = self.entries(key).await.into_iter();
@@ -285,7 +289,7 @@ pub fn done(entry: &Bytes, total: usize, indexes: &[usize]) -> Completion {
         unique: false,
     };
     let jobs = indexes.iter().map(job).collect();
-    Completion { entry: entry.clone(), check_owner: true, total, jobs }
+    Completion { entry: entry.clone(), check_owner: true, total, size: 0, jobs }
 }
 
 /// Job `index` of `total` failed its second run and is due in 5 s.

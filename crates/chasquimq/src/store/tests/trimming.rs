@@ -1,4 +1,5 @@
-//! finish, where it may trim: the head of the stream goes at once, and never anything but the batch.
+//! How acknowledged entries go: the head of the stream by a trim, what stands behind running ones when
+//! these have ended, or at once; and never anything that runs or waits.
 
 mod chance;
 
@@ -7,17 +8,12 @@ use std::ops::Range;
 use bytes::Bytes;
 use chasquimq_testkit::Server;
 
-use super::support::{GROUP, ME, OTHER, Queue, done, text, verdicts};
+use super::support::{GROUP, ME, OTHER, Queue, done, failed, job, text, verdicts};
 use crate::store::Completion;
 
 const DELIVERED: usize = 12;
 const ALL: usize = 24;
 const TEN: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
-
-/// Whether the server tells what must be known before a trim.
-fn can_trim(server: &Server) -> bool {
-    !server.name().starts_with("redis-6")
-}
 
 /// How many trims the server has carried out.
 async fn trims(server: &Server) -> usize {
@@ -31,6 +27,11 @@ async fn nodes(queue: &Queue<'_>) -> i64 {
     let info = queue.run(&["XINFO", "STREAM", &queue.key("stream")]).await;
     let mut pairs = info.array().chunks_exact(2);
     pairs.find(|pair| pair[0].text() == "radix-tree-keys").unwrap()[1].int()
+}
+
+/// The numbers of this range but these, as the values of entries.
+fn names(range: Range<usize>, without: &[usize]) -> Vec<String> {
+    range.filter(|n| !without.contains(n)).map(|n| n.to_string()).collect()
 }
 
 /// Finishes these entries of one job each.
@@ -83,20 +84,27 @@ impl<'s> Bed<'s> {
         finish(&self.queue, entries.into_iter().map(|n| &self.ids[n])).await
     }
 
-    /// All entries but these are there, all delivered ones but those are pending, the others are waiting;
-    /// and so many trims have been carried out, where any is.
-    async fn check(&self, gone: &[usize], settled: &[usize], trimmed: usize) {
-        let names = |range: Range<usize>, without: &[usize]| {
-            let kept = range.filter(|n| !without.contains(n));
-            kept.map(|n| n.to_string()).collect::<Vec<_>>()
-        };
+    /// All entries but these are there, all delivered ones but those are pending, so many count as lingering,
+    /// and so many trims have been carried out.
+    async fn check_stream(
+        &self,
+        gone: &[usize],
+        settled: &[usize],
+        lingering: usize,
+        trimmed: usize,
+    ) {
         let after = self.queue.dump().await;
         assert_eq!(after.values(), names(0..ALL, gone));
         let pending: Vec<_> = after.pending.iter().map(|(id, ..)| id.clone()).collect();
         let expected = (0..DELIVERED).filter(|n| !settled.contains(n));
         assert_eq!(pending, expected.map(|n| text(&self.ids[n])).collect::<Vec<_>>());
-        let expected = if can_trim(self.server) { self.trims + trimmed } else { self.trims };
-        assert_eq!(trims(self.server).await, expected);
+        assert_eq!(after.lingering, lingering);
+        assert_eq!(trims(self.server).await, self.trims + trimmed);
+    }
+
+    /// The same, and the others are waiting.
+    async fn check(&self, gone: &[usize], settled: &[usize], lingering: usize, trimmed: usize) {
+        self.check_stream(gone, settled, lingering, trimmed).await;
         let stream = self.queue.key("stream");
         let read = ["XREADGROUP", "GROUP", GROUP, OTHER, "STREAMS", &stream, ">"];
         let waiting = self.queue.run(&read).await;
@@ -111,7 +119,7 @@ async fn finish_trims_what_is_the_head_of_the_stream() {
     let server = Server::start().await;
     let bed = Bed::new(&server).await;
     assert_eq!(bed.finish((0..8).rev()).await, "yyyyyyyy", "in any order");
-    bed.check(&TEN[..8], &TEN[..8], 1).await;
+    bed.check(&TEN[..8], &TEN[..8], 0, 1).await;
     assert_eq!(finish(&bed.queue, &bed.ids[..8]).await, "nnnnnnnn", "settled before");
     assert_eq!(bed.queue.dump().await.values().len(), ALL - 8);
 }
@@ -122,8 +130,9 @@ async fn finish_trims_a_stream_to_nothing() {
     let queue = Queue::on(&server).await;
     let ids = queue.deliver(&["j"; 300]).await;
     assert_eq!(finish(&queue, &ids).await, "y".repeat(300));
-    assert_eq!(trims(&server).await, usize::from(can_trim(&server)));
+    assert_eq!(trims(&server).await, 1);
     let after = queue.dump().await;
+    assert_eq!(after.lingering, 0);
     assert!(after.stream.is_empty() && after.pending.is_empty() && after.odd.is_empty());
     assert_eq!(nodes(&queue).await, 0);
 }
@@ -133,7 +142,7 @@ async fn a_small_batch_is_not_worth_a_trim() {
     let server = Server::start().await;
     let bed = Bed::new(&server).await;
     assert_eq!(bed.finish(0..7).await, "yyyyyyy");
-    bed.check(&TEN[..7], &TEN[..7], 0).await;
+    bed.check(&TEN[..7], &TEN[..7], 0, 0).await;
 }
 
 #[tokio::test]
@@ -143,9 +152,10 @@ async fn out_of_memory_the_head_can_still_be_trimmed() {
     bed.queue.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
     assert_eq!(bed.finish(0..10).await, "yyyyyyyyyy");
     bed.queue.run(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    bed.check(&TEN, &TEN, 1).await;
+    bed.check(&TEN, &TEN, 0, 1).await;
 }
 
+/// What was deleted by hand is not known to be gone, and counts as lingering until nothing runs.
 #[tokio::test]
 async fn nothing_goes_in_place_of_an_entry_that_others_have_deleted() {
     let server = Server::start().await;
@@ -160,7 +170,7 @@ async fn nothing_goes_in_place_of_an_entry_that_others_have_deleted() {
             bed.second_group().await;
             if bed.on_entry(deletion, ghost).await {
                 assert_eq!(bed.finish(0..10).await, "yyyyyyyyyy");
-                bed.check(&TEN, &TEN, 0).await;
+                bed.check(&TEN, &TEN, 1, 1).await;
             }
         }
     }
@@ -174,19 +184,97 @@ async fn nothing_goes_in_place_of_entries_that_others_have_trimmed() {
     bed.queue.run(&["XTRIM", &bed.queue.key("stream"), "MAXLEN", &length]).await;
     bed.trims += 1;
     assert_eq!(bed.finish(0..10).await, "yyyyyyyyyy");
-    bed.check(&TEN, &TEN, 0).await;
+    bed.check(&TEN, &TEN, 3, 1).await;
 }
 
 #[tokio::test]
-async fn what_runs_elsewhere_before_or_between_stays() {
+async fn what_stands_behind_a_running_entry_lingers_until_that_has_ended() {
     let server = Server::start().await;
-    for elsewhere in [0, 5] {
-        let bed = Bed::new(&server).await;
+    for (elsewhere, gone) in [(0, &TEN[..0]), (5, &TEN[..5])] {
+        let mut bed = Bed::new(&server).await;
         bed.queue.hand_to(OTHER, &bed.ids[elsewhere]).await;
         let batch: Vec<_> = (0..10).filter(|n| *n != elsewhere).collect();
         assert_eq!(bed.finish(batch.iter().copied()).await, "yyyyyyyyy");
-        bed.check(&batch, &batch, 0).await;
+        let counts = bed.queue.store.inspect().await.unwrap();
+        assert_eq!((counts.ready, counts.in_flight), ((ALL - DELIVERED) as u64, 3));
+        bed.check_stream(gone, &batch, batch.len() - gone.len(), 1).await;
+        bed.trims += 1;
+        assert_eq!(bed.finish([elsewhere]).await, "y", "a small batch");
+        bed.check(&TEN, &TEN, 0, 1).await;
     }
+}
+
+#[tokio::test]
+async fn no_more_than_a_thousand_linger() {
+    let server = Server::start().await;
+    let queue = Queue::on(&server).await;
+    let ids = queue.deliver(&["j"; 1_201]).await;
+    for (n, batch) in ids[1..].chunks(100).enumerate() {
+        assert_eq!(finish(&queue, batch).await, "y".repeat(100));
+        let after = queue.dump().await;
+        let lingering = (n * 100 + 100).min(1_000);
+        assert_eq!(
+            (after.lingering, after.stream.len()),
+            (lingering, ids.len() - 100 * n - 100 + lingering)
+        );
+    }
+    assert_eq!(finish(&queue, &ids[..1]).await, "y");
+    let after = queue.dump().await;
+    assert_eq!((after.lingering, after.stream.len()), (0, 0));
+    assert_eq!(nodes(&queue).await, 0);
+}
+
+#[tokio::test]
+async fn what_lingers_takes_no_room_of_a_bounded_queue() {
+    let server = Server::start().await;
+    let bed = Bed::new(&server).await;
+    assert_eq!(bed.finish(1..11).await, "yyyyyyyyyy");
+    let live = (ALL - 10) as u64;
+    let new = [job("new", false)];
+    let full = bed.queue.store.add(&new, live, 1).await;
+    assert!(full.is_err(), "{full:?}");
+    bed.queue.store.add(&new, live + 1, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn large_entries_go_at_once() {
+    let server = Server::start().await;
+    let bed = Bed::new(&server).await;
+    let one = |n: usize| {
+        let size = if n == 5 { 1025 } else { 0 };
+        Completion { check_owner: false, size, ..done(&bed.ids[n], 1, &[0]) }
+    };
+    let batch: Vec<_> = (1..11).map(one).collect();
+    let batch: Vec<_> = batch.iter().collect();
+    let stored = bed.queue.store.finish(GROUP, ME, &batch).await.unwrap();
+    assert_eq!(verdicts(&stored), "yyyyyyyyyy");
+    let gone: Vec<_> = (1..11).collect();
+    bed.check(&gone, &gone, 0, 0).await;
+}
+
+/// Whoever had it before must be able to tell by the entry whether it is settled.
+#[tokio::test]
+async fn what_was_delivered_again_goes_at_once() {
+    let server = Server::start().await;
+    let bed = Bed::new(&server).await;
+    let stream = bed.queue.key("stream");
+    let id = text(&bed.ids[3]);
+    bed.queue.run(&["XCLAIM", &stream, GROUP, ME, "0", &id]).await;
+    let gone: Vec<_> = (1..11).collect();
+    let batch: Vec<_> = gone.iter().map(|&n| failed(&bed.ids[n], 1, 0)).collect();
+    assert_eq!(verdicts(&bed.queue.retry(&batch).await), "yyyyyyyyyy");
+    assert_eq!(bed.finish(gone.iter().copied()).await, "nnnnnnnnnn", "the late one");
+    bed.check(&gone, &gone, 0, 0).await;
+}
+
+#[tokio::test]
+async fn retries_linger_like_all_that_ends() {
+    let server = Server::start().await;
+    let bed = Bed::new(&server).await;
+    let batch: Vec<_> = (1..11).map(|n| failed(&bed.ids[n], 1, 0)).collect();
+    assert_eq!(verdicts(&bed.queue.retry(&batch).await), "yyyyyyyyyy");
+    let gone: Vec<_> = (1..11).collect();
+    bed.check(&[], &gone, 10, 1).await;
 }
 
 #[tokio::test]
@@ -195,7 +283,7 @@ async fn what_runs_behind_the_batch_stays() {
     let bed = Bed::new(&server).await;
     bed.queue.hand_to(OTHER, &bed.ids[8]).await;
     assert_eq!(bed.finish(0..8).await, "yyyyyyyy");
-    bed.check(&TEN[..8], &TEN[..8], 1).await;
+    bed.check(&TEN[..8], &TEN[..8], 0, 1).await;
 }
 
 #[tokio::test]
@@ -204,7 +292,7 @@ async fn an_entry_between_that_was_settled_before_takes_none_along() {
     let bed = Bed::new(&server).await;
     assert_eq!(bed.finish([5]).await, "y");
     assert_eq!(bed.finish((0..10).filter(|n| *n != 5)).await, "yyyyyyyyy");
-    bed.check(&TEN, &TEN, 0).await;
+    bed.check(&TEN, &TEN, 0, 1).await;
 }
 
 #[tokio::test]
@@ -213,33 +301,33 @@ async fn entries_of_the_batch_that_were_settled_before_take_none_along() {
     let bed = Bed::new(&server).await;
     assert_eq!(bed.finish([0, 5, 9]).await, "yyy");
     assert_eq!(bed.finish(0..10).await, "nyyyynyyyn");
-    bed.check(&TEN, &TEN, 0).await;
+    bed.check(&TEN, &TEN, 0, 0).await;
 }
 
 #[tokio::test]
-async fn a_straggler_before_the_batch_stays() {
+async fn what_lingers_goes_also_with_a_batch_that_was_settled_in_part() {
     let server = Server::start().await;
     let bed = Bed::new(&server).await;
-    bed.on_entry(&["XACK", GROUP], 0).await;
-    assert_eq!(bed.finish(1..11).await, "yyyyyyyyyy");
-    let gone = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
-    bed.check(&gone, &[&[0], &gone[..]].concat(), 0).await;
+    assert_eq!(bed.finish(2..10).await, "yyyyyyyy");
+    assert_eq!(bed.finish([0]).await, "y");
+    assert_eq!(bed.finish([0, 1]).await, "ny");
+    bed.check(&TEN, &TEN, 0, 3).await;
 }
 
-/// It was acknowledged by hand, so it will not run again; it may go in place of one of the batch.
+/// It was delivered and is not pending, so it will not run again.
 #[tokio::test]
-async fn a_straggler_between_costs_no_entry_that_is_to_run() {
+async fn what_was_acknowledged_by_hand_goes_with_what_stands_behind_it() {
     let server = Server::start().await;
-    let bed = Bed::new(&server).await;
-    bed.on_entry(&["XACK", GROUP], 5).await;
-    assert_eq!(bed.finish((0..10).filter(|n| *n != 5)).await, "yyyyyyyyy");
-    let left = if can_trim(&server) { 9 } else { 5 };
-    let gone: Vec<_> = TEN.into_iter().filter(|n| *n != left).collect();
-    bed.check(&gone, &TEN, 1).await;
+    for by_hand in [0, 5] {
+        let bed = Bed::new(&server).await;
+        bed.on_entry(&["XACK", GROUP], by_hand).await;
+        assert_eq!(bed.finish((0..10).filter(|n| *n != by_hand)).await, "yyyyyyyyy");
+        bed.check(&TEN, &TEN, 0, 1).await;
+    }
 }
 
 #[tokio::test]
-async fn a_second_group_keeps_all_but_the_batch() {
+async fn a_second_group_keeps_its_pending_list() {
     let server = Server::start().await;
     let bed = Bed::new(&server).await;
     bed.second_group().await;
@@ -247,7 +335,7 @@ async fn a_second_group_keeps_all_but_the_batch() {
     let stream = bed.queue.key("stream");
     let theirs = bed.queue.run(&["XPENDING", &stream, "second"]).await;
     assert_eq!(theirs.array()[0].int(), ALL as i64);
-    bed.check(&TEN, &TEN, 1).await;
+    bed.check(&TEN, &TEN, 0, 1).await;
 }
 
 /// Newer servers refuse to load a node of a stream without live entries.
@@ -256,21 +344,27 @@ async fn a_stream_that_was_trimmed_and_deleted_from_can_be_loaded_again() {
     let server = Server::start().await;
     let queue = Queue::on(&server).await;
     let ids = queue.deliver(&["a value that fills the nodes of a stream"; 1_000]).await;
-    let batches: [Vec<usize>; 5] = [
+    let mut trimmed = 0;
+    // Few are deleted at once, many linger; then what stands before them goes, in pieces.
+    let batches: [Vec<usize>; 7] = [
         (0..5).collect(),
         (5..60).collect(),
+        (203..210).collect(),
         (400..1_000).step_by(3).collect(),
-        (60..400).collect(),
-        (450..650).filter(|n| (n - 400) % 3 > 0).collect(),
+        (60..203).collect(),
+        (210..400).collect(),
+        (401..600).filter(|n| (n - 400) % 3 > 0).collect(),
     ];
     for batch in batches {
         let verdicts = finish(&queue, batch.iter().map(|&n| &ids[n])).await;
         assert_eq!(verdicts, "y".repeat(batch.len()));
+        let before = queue.dump().await;
+        assert!(!before.stream.is_empty());
+        assert_eq!(before.stream.len(), before.pending.len() + before.lingering);
+        trimmed += trims(&server).await;
+        server.dump().await;
+        server.restart().await;
+        assert_eq!(queue.dump().await, before);
     }
-    assert_eq!(trims(&server).await, usize::from(can_trim(&server)));
-    let before = queue.dump().await;
-    assert!(!before.stream.is_empty() && before.stream.len() == before.pending.len());
-    server.dump().await;
-    server.restart().await;
-    assert_eq!(queue.dump().await, before);
+    assert!(trimmed > 0);
 }
