@@ -208,7 +208,7 @@ async fn what_stands_behind_a_running_entry_lingers_until_that_has_ended() {
 async fn no_more_than_a_thousand_linger() {
     let server = Server::start().await;
     let queue = Queue::on(&server).await;
-    let ids = queue.deliver(&["j"; 1_201]).await;
+    let ids = queue.deliver(&vec!["j"; 1_201]).await;
     for (n, batch) in ids[1..].chunks(100).enumerate() {
         assert_eq!(finish(&queue, batch).await, "y".repeat(100));
         let after = queue.dump().await;
