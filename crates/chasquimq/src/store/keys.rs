@@ -10,7 +10,7 @@
 //! | `jobs` | hash | job id to record, of the delayed jobs | schedule, retry | as `delayed` |
 //! | `retrying` | number | how many of the delayed jobs wait for a retry, for the counts; their scores end in .5 | retry | while any job is delayed |
 //! | `settled` | hash | entry id to bitmap of settled jobs, of partly settled entries | settle | until the entry is settled |
-//! | `lingering` | number | how many acknowledged entries are still in the stream | settle | while there are any |
+//! | `lingering` | string | how many acknowledged entries are still in the stream, a space, the running entry they stand behind | settle | while there are any |
 //! | `unique` | hash | job ids chosen by callers, while such a job is live | add, schedule | until the job ends |
 //! | `sent:<session>:<n>` | bitmap | two bits a script call that added jobs, by which it is carried out once | add, put, schedule, withdraw | minutes after the last one |
 //! | `dlq` | stream | dead jobs with reason and error text | bury | until replayed or purged |

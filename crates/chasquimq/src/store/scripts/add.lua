@@ -8,7 +8,10 @@
 local max, cap = tonumber(ARGV[3]), ARGV[4]
 local stride = cap == '0' and 2 or 5
 local held = redis.call('XLEN', KEYS[1])
-if max > 0 then held = held - (redis.call('GET', KEYS[5]) or 0) end
+if max > 0 then
+  local told = redis.pcall('GET', KEYS[5])
+  held = held - (type(told) == 'string' and tonumber(string.match(told, '^%d+')) or 0)
+end
 redis.call('HLEN', KEYS[2]) -- fails on a wrong type while nothing is written
 local before = seen(KEYS[4], ARGV[1], ARGV[2])
 if before == 'stored' then return {1} end

@@ -18,7 +18,8 @@ if oldest then
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   age = math.max(0, now - tonumber(string.match(oldest[1], '^%d+')))
 end
-local lingering = tonumber(redis.call('GET', KEYS[5]) or 0)
+local told = redis.pcall('GET', KEYS[5])
+local lingering = type(told) == 'string' and tonumber(string.match(told, '^%d+')) or 0
 local ready = math.max(0, redis.call('XLEN', KEYS[1]) - pending - lingering)
 local delayed = redis.call('ZCARD', KEYS[2])
 local count = redis.pcall('GET', KEYS[3])

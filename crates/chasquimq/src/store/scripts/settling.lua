@@ -50,36 +50,40 @@ local function last_delivered()
   end
 end
 
--- Counts the acknowledged entries that linger in the stream.
-local function linger(before, now)
-  if now > 0 and now ~= before then redis.call('SET', lingering, now) end
-  if now <= 0 and before ~= 0 then redis.call('DEL', lingering) end
-end
-
--- Deletes all before the first entry that runs or waits; how many linger then, of so many. MINID names a
--- live entry only: a node of the stream without any is one that servers refuse to load.
-local function sweep(count)
-  local running = redis.call('XPENDING', stream, group, '-', '+', 1)[1]
-  local from = running and running[1] or '(' .. last_delivered()
-  local first = redis.call('XRANGE', stream, from, '+', 'COUNT', 1)[1]
-  local gone = first and redis.call('XTRIM', stream, 'MINID', first[1]) or redis.call('XTRIM', stream, 'MAXLEN', 0)
-  return running and count - gone or 0
+-- Deletes all before the first entry that runs or waits; how many linger then, of so many, and behind
+-- which running entry. Behind the one of the last time there is nothing to delete. MINID names a live entry
+-- only: a node of the stream without any is one that servers refuse to load.
+local function sweep(count, last_time)
+  local pending = redis.call('XPENDING', stream, group, '-', '+', 1)[1]
+  local running = pending and pending[1]
+  if running and running == last_time then return count, running end
+  local from = running or '(' .. last_delivered()
+  local first, gone = redis.call('XRANGE', stream, from, '+', 'COUNT', 1)[1], nil
+  if first then
+    gone = redis.call('XTRIM', stream, 'MINID', first[1])
+  else
+    gone = redis.call('XTRIM', stream, 'MAXLEN', 0)
+  end
+  return running and count - gone or 0, running
 end
 
 -- Deletes entries that were acknowledged just now, or lets them linger until all before them are through:
 -- XDEL searches a node of the stream for each id, a trim drops whole nodes. One that was delivered again
 -- never lingers: whoever had it before asks by XDEL whether it is settled.
 local function delete(ids, may_linger)
-  local before = tonumber(redis.call('GET', lingering) or 0)
-  local now = before
-  if may_linger and #ids >= FEW and not delivered_again then
-    now = sweep(now + #ids)
-    if now > MOST_LINGERING then now = now - redis.call('XDEL', stream, unpack(ids)) end
-  else
-    if #ids > 0 then redis.call('XDEL', stream, unpack(ids)) end
-    if now > 0 then now = sweep(now) end
+  may_linger = may_linger and #ids >= FEW and not delivered_again
+  if not may_linger and #ids > 0 then redis.call('XDEL', stream, unpack(ids)) end
+  local told = redis.pcall('GET', lingering)
+  local before, running = string.match(type(told) == 'string' and told or '', '^(%d+) (.+)$')
+  local now = tonumber(before) or 0
+  if may_linger then now = now + #ids end
+  if now > 0 then now, running = sweep(now, running) end
+  if may_linger and now > MOST_LINGERING then now = now - redis.call('XDEL', stream, unpack(ids)) end
+  if now > 0 then
+    redis.call('SET', lingering, string.format('%d %s', now, running))
+  elseif told then
+    redis.call('DEL', lingering)
   end
-  linger(before, now)
 end
 
 -- Keeps what is settled of entries that are partly settled; acknowledges and deletes those that are

@@ -172,7 +172,9 @@ impl<'s> Queue<'s> {
             }
             ("settled", "hash") => all.settled = self.fields(key).await,
             ("lingering", "string") => {
-                all.lingering = self.run(&["GET", key]).await.text().parse().unwrap();
+                let told = self.run(&["GET", key]).await.text();
+                let (count, _) = told.split_once(' ').unwrap();
+                all.lingering = count.parse().unwrap();
             }
             ("unique", "hash") => all.unique = self.fields(key).await.into_keys().collect(),
             ("dlq", "stream") => {

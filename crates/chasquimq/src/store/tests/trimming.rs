@@ -218,10 +218,24 @@ async fn no_more_than_a_thousand_linger() {
             (lingering, ids.len() - 100 * n - 100 + lingering)
         );
     }
+    assert_eq!(trims(&server).await, 1, "none where nothing can go");
     assert_eq!(finish(&queue, &ids[..1]).await, "y");
     let after = queue.dump().await;
     assert_eq!((after.lingering, after.stream.len()), (0, 0));
     assert_eq!(nodes(&queue).await, 0);
+}
+
+#[tokio::test]
+async fn a_count_of_the_wrong_type_is_replaced() {
+    let server = Server::start().await;
+    let bed = Bed::new(&server).await;
+    bed.queue.run(&["LPUSH", &bed.queue.key("lingering"), "no count"]).await;
+    bed.queue.store.add(&[job("new", false)], 100, 1).await.unwrap();
+    assert_eq!(bed.queue.store.inspect().await.unwrap().in_flight, DELIVERED as u64);
+    assert_eq!(bed.finish(1..9).await, "yyyyyyyy");
+    assert_eq!(bed.queue.dump().await.lingering, 8);
+    assert_eq!(bed.finish([0]).await, "y");
+    assert!(bed.queue.dump().await.odd.is_empty());
 }
 
 #[tokio::test]
