@@ -35,7 +35,7 @@ def key(queue: str, suffix: str) -> str:
 
 
 def stream_len(server: Server, queue: str) -> int:
-    """Return how many entries are ready or running."""
+    """Return how many entries are there: ready, running, or ended behind a running one."""
     return int(server.command("XLEN", key(queue, "stream")))
 
 

@@ -182,7 +182,8 @@ impl Store {
 
     /// Makes the consumer group where it is missing; refuses a queue that another group consumes.
     pub async fn enter(&self, group: &str) -> Result<bool> {
-        let reply = self.run(&scripts::ENTER, &[&self.keys.stream], vec![group.into()]).await?;
+        let keys = [&self.keys.stream, &self.keys.lingering];
+        let reply = self.run(&scripts::ENTER, &keys, vec![group.into()]).await?;
         if let Some(other) = reply.items().get(1) {
             return Err(Error::config(format!(
                 "the queue is consumed by group {:?} already; a job is deleted when it is done, so a \

@@ -8,8 +8,8 @@ use super::{Store, flag, scripts};
 use crate::error::Result;
 
 impl Completion {
-    /// Whether nobody else can hold the entry, all its jobs are done, no id is to be released, and
-    /// what is to be told of them fits into a line.
+    /// Whether nobody else can hold or has held the entry, nothing was sent of it before, all its jobs are
+    /// done, no id is to be released, and what is to be told of them fits into a line.
     pub fn is_plain(&self) -> bool {
         let plain =
             |job: &Completed| !job.unique && is_line(job.id.as_bytes()) && is_line(&job.name);

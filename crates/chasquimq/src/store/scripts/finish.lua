@@ -1,5 +1,5 @@
--- finish: running -> done, where nothing stands in the way: the lease is fresh, all jobs of an entry
---         are done at once, and no id is to be released.
+-- finish: running -> done, where nothing stands in the way: the lease is fresh and the first of this entry,
+--         it is told of for the first time, all its jobs are done at once, and no id is to be released.
 -- ARGV  4 may linger (1|0), 5 entries, 6… their ids,
 --       then per event entry: first and last entry it tells of, jobs, and of these ids,
 --       names, attempts, durations in us, joined by line ends when they are several; the jobs are those
@@ -18,7 +18,7 @@ local function acknowledge()
   local all = count == entries
   if all then delete(ids, may_linger) end
   for n = 1, entries do
-    gone[n] = all and 1 or redis.call('XDEL', stream, ids[n]) -- what is settled is deleted, too
+    gone[n] = all and 1 or redis.call('XDEL', stream, ids[n]) -- settled before by another: that is gone
   end
   if not all and count > 0 then delete({}) end
   return gone

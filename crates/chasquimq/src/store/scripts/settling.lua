@@ -68,8 +68,8 @@ local function sweep(count, last_time)
 end
 
 -- Deletes entries that were acknowledged just now, or lets them linger until all before them are through:
--- XDEL searches a node of the stream for each id, a trim drops whole nodes. One that was delivered again
--- never lingers: whoever had it before asks by XDEL whether it is settled.
+-- XDEL searches a node of the stream for each id, a trim drops whole nodes. What a later holder has settled
+-- never lingers: whoever had it before learns by XDEL in finish that it is gone.
 local function delete(ids, may_linger)
   may_linger = may_linger and #ids >= FEW and not delivered_again
   if not may_linger and #ids > 0 then redis.call('XDEL', stream, unpack(ids)) end

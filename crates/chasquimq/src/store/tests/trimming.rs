@@ -251,6 +251,18 @@ async fn what_lingers_takes_no_room_of_a_bounded_queue() {
 }
 
 #[tokio::test]
+async fn a_new_group_is_given_all_that_is_there() {
+    let server = Server::start().await;
+    let bed = Bed::new(&server).await;
+    assert_eq!(bed.finish(1..11).await, "yyyyyyyyyy");
+    let ready = async || bed.queue.store.inspect().await.unwrap().ready;
+    assert_eq!(ready().await, (ALL - DELIVERED) as u64);
+    bed.queue.run(&["XGROUP", "DESTROY", &bed.queue.key("stream"), GROUP]).await;
+    assert!(bed.queue.store.enter(GROUP).await.unwrap());
+    assert_eq!(ready().await, ALL as u64);
+}
+
+#[tokio::test]
 async fn large_entries_go_at_once() {
     let server = Server::start().await;
     let bed = Bed::new(&server).await;
