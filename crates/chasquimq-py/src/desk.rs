@@ -63,17 +63,21 @@ impl Desk {
 
     /// The next lot for the caller's free slot; none when [`Desk::watch`] is going to tell of one.
     pub fn next(&self) -> Vec<Delivery> {
-        let mut jobs = lock(&self.jobs);
-        if !self.gather(&mut jobs) {
-            return vec![];
+        loop {
+            let mut jobs = lock(&self.jobs);
+            if !self.gather(&mut jobs) {
+                return vec![];
+            }
+            jobs.ripe = false;
+            let mut lot = std::mem::take(&mut jobs.gathered);
+            drop(jobs);
+            // It may have waited here for a process that was stopped, or a loop that was blocked.
+            lot.retain(|delivery| self.session.may_start(delivery));
+            if !lot.is_empty() {
+                lot.iter().for_each(|delivery| self.session.started(delivery));
+                return lot;
+            }
         }
-        jobs.ripe = false;
-        let lot = std::mem::take(&mut jobs.gathered);
-        drop(jobs);
-        for delivery in &lot {
-            self.session.started(delivery);
-        }
-        lot
     }
 
     /// Whether there is a lot for another free slot; if not, [`Desk::watch`] is going to tell.

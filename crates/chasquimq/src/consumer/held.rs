@@ -269,6 +269,11 @@ impl Hold {
         }
     }
 
+    /// Whether nobody else can have the job at this moment.
+    pub fn may_start_now(&self, delivery: &Delivery) -> bool {
+        self.may_start(delivery, self.clock_ms())
+    }
+
     /// Whether nobody else can have the job. One that came late, or waited through an outage, may run
     /// elsewhere by now: dropped, it goes back if it is still this consumer's.
     fn may_start(&self, delivery: &Delivery, now_ms: u64) -> bool {

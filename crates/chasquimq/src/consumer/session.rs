@@ -154,6 +154,13 @@ impl Session {
         self.shared.hold.take_one().await
     }
 
+    /// Whether nobody else can have a job that was taken, but waits for its handler. One whose lease has ended
+    /// may run elsewhere: drop it, and it goes back if it is still this consumer's.
+    #[must_use]
+    pub fn may_start(&self, delivery: &Delivery) -> bool {
+        self.shared.hold.may_start_now(delivery)
+    }
+
     /// Hands over how deliveries ended; they are stored in batches. Never blocks.
     pub fn settle(&self, endings: impl IntoIterator<Item = Ending>) {
         self.shared.hold.settle(endings);
