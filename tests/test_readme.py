@@ -94,12 +94,6 @@ def test_what_is_said_of_four_processes_comes_from_the_results() -> None:
     text = " ".join(README.read_text().split())
     (rate,) = re.findall(r"four worker processes .*? drain (\S+) times as fast as one", text)
     assert f"- jobs/s, times those of one process: {rate} (" in results
-    assert "take the server half as long again" in text
-    one, four = (
-        float(_column(results, subject, "server µs/job")["ChasquiMQ"])
-        for subject in ("drain", "four processes")
-    )
-    assert 1.4 < four / one < 1.6
 
 
 def _column(results: str, subject: str, unit: str) -> dict[str, str]:

@@ -74,7 +74,9 @@ impl Desk {
             // It may have waited here for a process that was stopped, or a loop that was blocked.
             lot.retain(|delivery| self.session.may_start(delivery));
             if !lot.is_empty() {
-                lot.iter().for_each(|delivery| self.session.started(delivery));
+                for delivery in &lot {
+                    self.session.started(delivery);
+                }
                 return lot;
             }
         }
