@@ -269,14 +269,9 @@ impl Hold {
         }
     }
 
-    /// Whether nobody else can have the job at this moment.
-    pub fn may_start_now(&self, delivery: &Delivery) -> bool {
-        self.may_start(delivery, self.clock_ms())
-    }
-
     /// Whether nobody else can have the job. One that came late, or waited through an outage, may run
     /// elsewhere by now: dropped, it goes back if it is still this consumer's.
-    fn may_start(&self, delivery: &Delivery, now_ms: u64) -> bool {
+    pub fn may_start(&self, delivery: &Delivery, now_ms: u64) -> bool {
         let is_held =
             |parts: &Parts| !parts.entry.is_lost() && !self.may_be_lost(&parts.entry, now_ms);
         delivery.parts.as_deref().is_some_and(is_held)

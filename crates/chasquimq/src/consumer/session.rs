@@ -158,7 +158,8 @@ impl Session {
     /// may run elsewhere: drop it, and it goes back if it is still this consumer's.
     #[must_use]
     pub fn may_start(&self, delivery: &Delivery) -> bool {
-        self.shared.hold.may_start_now(delivery)
+        let hold = &self.shared.hold;
+        hold.may_start(delivery, hold.clock_ms())
     }
 
     /// Hands over how deliveries ended; they are stored in batches. Never blocks.
