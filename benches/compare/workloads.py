@@ -15,6 +15,8 @@ LARGE = 10 * 1024
 """Bytes of the large payload."""
 RATE = 200
 """Jobs a second for the worker whose latency is measured."""
+PACED = 1_000
+"""Jobs of that measurement: the slowest hundredth are ten, too many for one hiccup to decide."""
 DRAIN_SECONDS = 60.0
 QUICK_SECONDS = 15.0
 LEAST_JOBS = 30
@@ -131,7 +133,7 @@ class Bench:
 
     def latency(self, adder: Adder, peer: Peer, row: str) -> None:
         """W4: from the call of add to the start, 200 jobs a second, an idle worker."""
-        count = 400 // (4 if self.scale > 1 else 1)
+        count = min(PACED, peer.delayed) // self.scale
         with self.workers(adder, peer, peer.variants[0], "latency", count):
             adder.order("paced", count, RATE)
             self.wait_for_starts(count)

@@ -65,14 +65,17 @@ impl Desk {
     pub fn next(&self) -> Vec<Delivery> {
         loop {
             let mut jobs = lock(&self.jobs);
+            let has_waited = jobs.ripe;
             if !self.gather(&mut jobs) {
                 return vec![];
             }
             jobs.ripe = false;
             let mut lot = std::mem::take(&mut jobs.gathered);
             drop(jobs);
-            // It may have waited here for a process that was stopped, or a loop that was blocked.
-            lot.retain(|delivery| self.session.may_start(delivery));
+            if has_waited {
+                // Perhaps for a process that was stopped, or a loop that was blocked.
+                lot.retain(|delivery| self.session.may_start(delivery));
+            }
             if !lot.is_empty() {
                 for delivery in &lot {
                     self.session.started(delivery);
@@ -91,7 +94,12 @@ impl Desk {
         if !jobs.watched && !jobs.ripe {
             let lacking = self.lot.size - jobs.gathered.len();
             // An inbox that is closed gives none at once: that is found out by watching, too.
-            jobs.gathered.extend(at_once(self.session.take(lacking)).unwrap_or_default());
+            let taken = at_once(self.session.take(lacking)).unwrap_or_default();
+            if jobs.gathered.is_empty() {
+                jobs.gathered = taken;
+            } else {
+                jobs.gathered.extend(taken);
+            }
             let count = jobs.gathered.len();
             jobs.ripe = count == self.lot.size || count > 0 && self.lot.wait.is_zero();
             if !jobs.ripe && !jobs.closed {
@@ -157,7 +165,9 @@ impl Desk {
 
     /// Has the endings stored when others have had time to join them.
     fn store_soon(&self) {
-        if !lock(&self.endings).is_empty() && !self.timed.swap(true, Ordering::AcqRel) {
+        let is_timed = self.timed.load(Ordering::Acquire);
+        if !is_timed && !lock(&self.endings).is_empty() && !self.timed.swap(true, Ordering::AcqRel)
+        {
             self.timer.notify_one();
         }
     }

@@ -13,7 +13,7 @@ use pyo3::types::PyBytes;
 #[pyclass(frozen, weakref, module = "chasquimq")]
 pub struct Job {
     /// Not there until a producer's job has been added; nobody is given it before.
-    id: OnceLock<String>,
+    id: OnceLock<Arc<str>>,
     name: Arc<str>,
     payload: Bytes,
     /// Failed runs so far: 0 in the first run.
@@ -54,13 +54,13 @@ impl Job {
 
     /// Gives it its id, once.
     pub fn was_added(&self, id: String) {
-        let _ = self.id.set(id);
+        let _ = self.id.set(id.into());
     }
 
     /// A delivery that a handler is about to run.
     pub fn begun(delivery: Delivery, now: Instant) -> Self {
         Self {
-            id: OnceLock::from(delivery.id().to_owned()),
+            id: OnceLock::from(delivery.shared_id()),
             name: delivery.name(),
             payload: delivery.payload().clone(),
             attempt: delivery.attempt(),
@@ -111,20 +111,20 @@ impl Job {
     #[new]
     #[pyo3(signature = (id, name, data, *, attempt=0, lost=0, created_at_ms=0))]
     fn new(
-        id: String,
+        id: &str,
         name: &str,
         data: Py<PyAny>,
         attempt: u32,
         lost: u32,
         created_at_ms: u64,
     ) -> Self {
-        let id = OnceLock::from(id);
+        let id = OnceLock::from(Arc::from(id));
         Self { id, attempt, lost, ..Self::without_id(name.into(), data, created_at_ms) }
     }
 
     #[getter]
     fn id(&self) -> &str {
-        self.id.get().map_or("", String::as_str)
+        self.id.get().map_or("", |id| id)
     }
 
     #[getter]

@@ -96,8 +96,8 @@ impl<T> Producer<T> {
             let due = self.due(job.delay, created_at_ms)?;
             let id = job.options.id.clone().unwrap_or_else(|| fresh_id(created_at_ms));
             match due {
-                None => now.push((id.clone(), job)),
-                Some(due) => later.push((new_job(id.clone(), job, created_at_ms), due)),
+                None => now.push((Arc::from(&*id), job)),
+                Some(due) => later.push((new_job(Arc::from(&*id), job, created_at_ms), due)),
             }
             ids.push(id);
         }
@@ -386,7 +386,7 @@ fn fresh_id(created_at_ms: u64) -> JobId {
     text_of(ulid::Ulid::from_parts(created_at_ms, rand::random()))
 }
 
-fn new_job(id: JobId, job: RawJob, created_at_ms: u64) -> NewJob {
+fn new_job(id: Arc<str>, job: RawJob, created_at_ms: u64) -> NewJob {
     let RawJob {
         payload,
         options: AddOptions { id: chosen, retry, name, durability: _ },

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 pub(crate) use adding::Terms;
 pub(crate) use exam::{Denied, Exam};
@@ -64,7 +65,7 @@ pub(crate) struct Store {
 /// A job to be added: its encoded record, and what the store must know of it.
 #[derive(Clone, Debug)]
 pub(crate) struct NewJob {
-    pub id: String,
+    pub id: Arc<str>,
     pub name: String,
     pub unique: bool,
     pub record: Bytes,
@@ -84,7 +85,7 @@ pub(crate) enum Due {
 pub(crate) struct Entry {
     pub id: Bytes,
     /// Field, value, field, value, …
-    pub fields: Vec<Bytes>,
+    pub fields: SmallVec<[Bytes; 2]>,
     /// Deliveries, this one included.
     pub deliveries: u32,
     /// One character a job, `1` = settled; empty when none is.
@@ -305,7 +306,7 @@ impl Store {
             let mut args = vec![self.cap(true)];
             for Replay { dlq_id, job } in chunk {
                 args.extend([dlq_id.as_str().into(), bytes(&job.record)]);
-                args.extend([job.id.as_str().into(), job.name.as_str().into(), flag(job.unique)]);
+                args.extend([(&*job.id).into(), job.name.as_str().into(), flag(job.unique)]);
             }
             let k = &self.keys;
             let keys = [&k.dlq, &k.stream, &k.unique, &k.events];

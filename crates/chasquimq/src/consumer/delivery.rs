@@ -71,6 +71,12 @@ impl Delivery {
         self.record().map_or("", |record| &record.id)
     }
 
+    /// The job's id, to be kept beyond the delivery without a copy.
+    #[must_use]
+    pub fn shared_id(&self) -> Arc<str> {
+        self.record().map(|record| Arc::clone(&record.id)).unwrap_or_default()
+    }
+
     /// The job's name; empty when it has none.
     #[must_use]
     pub fn name(&self) -> Arc<str> {

@@ -276,7 +276,7 @@ fn unreadable(entry: Arc<Entry>, index: usize, broken: Broken, lost: u32) -> End
 fn foreign(shared: &Shared, entry: store::Entry, sent_ms: u64) -> Option<Ending> {
     let reason = "the entry has other fields than the one named j";
     let held: Arc<Entry> = shared.hold.lease(&entry.id, 1, 1, sent_ms)?;
-    let content = Content::Foreign { fields: entry.fields };
+    let content = Content::Foreign { fields: entry.fields.into_vec() };
     let (name, lost, due_ms) = ("".into(), entry.deliveries - 1, None);
     let parts = Parts { entry: held, index: 0, content, name, lost, due_ms };
     Some(reject(Box::new(parts), DlqReason::Malformed { reason }, reason.to_owned()))

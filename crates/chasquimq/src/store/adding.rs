@@ -70,10 +70,11 @@ impl Store {
         let mut now: Vec<_> = now.collect();
         let ids = now.iter().chain(later.iter().map(|(job, _)| job)).filter(|job| job.unique);
         let added = self.added_before(ids.map(|job| &*job.id), &terms.assurance).await;
-        let all = || now.iter().chain(later.iter().map(|(job, _)| job)).map(|job| job.id.clone());
+        let all =
+            || now.iter().chain(later.iter().map(|(job, _)| job)).map(|job| String::from(&*job.id));
         let added = added.map_err(|error| error.with_job_ids(all().collect()))?;
-        now.retain(|job| !added.contains(&job.id));
-        later.retain(|(job, _)| !added.contains(&job.id));
+        now.retain(|job| !added.contains(&*job.id));
+        later.retain(|(job, _)| !added.contains(&*job.id));
         self.send_all(now.into_iter(), &later, terms).await?;
         self.sendings.resolve(added.iter());
         Ok(())
@@ -123,7 +124,7 @@ impl Store {
             let calls = sent.iter().flat_map(|sent| iter::repeat_n(sent.call, sent.jobs));
             let doubted: Vec<_> = jobs.zip(calls).collect();
             self.sendings.doubt(doubted.iter().copied());
-            let ids = doubted.into_iter().map(|(job, _)| job.id.clone()).collect();
+            let ids = doubted.into_iter().map(|(job, _)| String::from(&*job.id)).collect();
             let worst = sent.iter().position(is_unknown);
             let worst = worst.or_else(|| sent.iter().position(|sent| sent.new.is_err()));
             let error = worst.and_then(|at| sent.into_iter().nth(at)?.new.err());
@@ -255,7 +256,7 @@ impl Store {
                     Due::In(ms) => ("in", *ms),
                     Due::At(ms) => ("at", *ms),
                 };
-                args.extend([job.id.as_str().into(), flag(job.unique), kind.into(), int(ms)]);
+                args.extend([(&*job.id).into(), flag(job.unique), kind.into(), int(ms)]);
                 args.extend([bytes(&job.record), job.name.as_str().into()]);
             }
             let k = &self.keys;

@@ -1,6 +1,9 @@
 //! Settling: the four ways out of `running`, each a batch for one script.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::packing::{column, decimal, is_line};
 use super::transport::{Arg, Reply, bytes, classify, int};
@@ -32,14 +35,14 @@ pub(crate) struct Completion {
     pub total: usize,
     /// Bytes of its jobs' records.
     pub size: usize,
-    pub jobs: Vec<Completed>,
+    pub jobs: SmallVec<[Completed; 1]>,
 }
 
 /// One job that is done.
 #[derive(Clone, Debug)]
 pub(crate) struct Completed {
     pub index: usize,
-    pub id: String,
+    pub id: Arc<str>,
     pub name: Bytes,
     pub run: u32,
     pub duration_us: u64,
@@ -52,7 +55,7 @@ pub(crate) struct Retry {
     pub entry: Bytes,
     pub total: usize,
     pub index: usize,
-    pub id: String,
+    pub id: Arc<str>,
     pub name: Bytes,
     pub record: Bytes,
     pub backoff_ms: u64,
@@ -67,7 +70,7 @@ pub(crate) struct Burial {
     pub entry: Bytes,
     pub total: usize,
     pub index: usize,
-    pub id: String,
+    pub id: Arc<str>,
     pub name: Bytes,
     pub unique: bool,
     pub reason: &'static str,
@@ -92,7 +95,7 @@ pub(crate) struct Release {
 #[derive(Debug)]
 pub(crate) struct Released {
     pub index: usize,
-    pub id: String,
+    pub id: Arc<str>,
     pub name: Bytes,
     /// Its record, as it stands in the new entry.
     pub value: Bytes,
@@ -113,7 +116,7 @@ impl Store {
             args.extend([bytes(&entry.entry), flag(entry.check_owner), int(entry.total as u64)]);
             args.push(int(entry.jobs.len() as u64));
             for job in &entry.jobs {
-                args.extend([int(job.index as u64), job.id.as_str().into(), bytes(&job.name)]);
+                args.extend([int(job.index as u64), (&*job.id).into(), bytes(&job.name)]);
                 args.extend([int(job.run.into()), int(job.duration_us), flag(job.unique)]);
             }
         }
@@ -130,7 +133,7 @@ impl Store {
         args.extend([bytes(&k.wake), flag(may_linger), int(batch.len() as u64)]);
         for job in batch {
             args.extend([bytes(&job.entry), int(job.total as u64), int(job.index as u64)]);
-            args.extend([job.id.as_str().into(), bytes(&job.record), int(job.backoff_ms)]);
+            args.extend([(&*job.id).into(), bytes(&job.record), int(job.backoff_ms)]);
         }
         if self.events.enabled {
             let in_lines = batch.iter().all(Retry::is_told_in_lines);
@@ -157,7 +160,7 @@ impl Store {
         args.push(int(keep));
         for job in batch {
             args.extend([bytes(&job.entry), int(job.total as u64), int(job.index as u64)]);
-            args.extend([job.id.as_str().into(), bytes(&job.name), flag(job.unique)]);
+            args.extend([(&*job.id).into(), bytes(&job.name), flag(job.unique)]);
             args.extend([job.reason.into(), job.error.as_str().into(), int(job.run.into())]);
             args.extend([int(job.duration_us), int(job.lost.into()), int(job.raw.len() as u64)]);
             args.extend(job.raw.iter().map(bytes));
@@ -179,7 +182,7 @@ impl Store {
             args.extend([bytes(&entry.entry), int(entry.total as u64)]);
             args.push(int(entry.jobs.len() as u64));
             for job in &entry.jobs {
-                args.extend([int(job.index as u64), job.id.as_str().into(), bytes(&job.name)]);
+                args.extend([int(job.index as u64), (&*job.id).into(), bytes(&job.name)]);
                 args.push(bytes(&job.value));
             }
         }

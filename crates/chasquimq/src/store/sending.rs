@@ -105,8 +105,8 @@ impl Sendings {
                 doubts.forget_oldest();
             }
             let doubt = Doubt { call, since, is_chosen: job.unique };
-            doubts.calls.insert(job.id.clone(), doubt);
-            doubts.oldest.push_back((job.id.clone(), since));
+            doubts.calls.insert(job.id.as_ref().into(), doubt);
+            doubts.oldest.push_back((job.id.as_ref().into(), since));
         }
         self.is_in_doubt.store(true, Ordering::Release);
     }

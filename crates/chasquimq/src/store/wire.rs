@@ -25,9 +25,12 @@
 //! The counters stand in front so that a retry replaces them and copies the rest unread
 //! ([`with_counts`]). Every length is checked against what is there before anything is taken.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rmp::decode as de;
 use rmp::encode as en;
+use smallvec::SmallVec;
 
 use crate::config::MAX_NAME_BYTES;
 use crate::job::{BackoffKind, BackoffSpec, JobRetryOverride};
@@ -51,7 +54,7 @@ pub struct Record {
     /// Deliveries whose worker died so far.
     pub lost: u32,
     /// The job's id.
-    pub id: String,
+    pub id: Arc<str>,
     /// The job's name, valid UTF-8, perhaps empty.
     pub name: Bytes,
     /// The caller's msgpack.
@@ -118,12 +121,15 @@ pub struct Broken {
     pub raw: Bytes,
 }
 
+/// What stands in an entry's value: most hold one job, which takes no memory of its own here.
+pub type Parts = SmallVec<[Result<Item, Broken>; 1]>;
+
 /// Reads an entry's value. A record that is not of this format costs the others nothing where its
 /// end shows; else it is broken together with all that follows. Whoever reads finds the same parts
 /// at the same places: the bitmap of the settled ones counts on it.
 #[must_use]
-pub fn take_apart(value: &Bytes) -> Vec<Result<Item, Broken>> {
-    let mut parts = Vec::with_capacity(1);
+pub fn take_apart(value: &Bytes) -> Parts {
+    let mut parts = Parts::new();
     let mut at = 0;
     while at < value.len() || parts.is_empty() {
         let start = at;
@@ -282,19 +288,19 @@ impl<'a> Cursor<'a> {
         Ok((self.count()?, self.count()?))
     }
 
-    fn id(&mut self) -> Read<String> {
+    fn id(&mut self) -> Read<Arc<str>> {
         if !matches!(self.peek()?, 0xc4) {
             let id = self.text(MAX_ID_BYTES, "the job's id")?;
             return if id.is_empty() {
                 Err(Invalid("the job's id is empty"))
             } else {
-                Ok(id.to_owned())
+                Ok(id.into())
             };
         }
         let bytes = self.bin()?;
         let ulid: [u8; 16] =
             bytes.try_into().map_err(|_| Invalid("the job's id is not 16 bytes"))?;
-        Ok(text_of(ulid::Ulid::from_bytes(ulid)))
+        Ok(ulid::Ulid::from_bytes(ulid).array_to_str(&mut [0; ulid::ULID_LEN])[..].into())
     }
 
     fn text(&mut self, most: usize, what: &'static str) -> Read<&'a str> {

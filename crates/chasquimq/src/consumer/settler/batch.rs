@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::join;
 
 use super::{Settlement, micros};
@@ -222,7 +223,7 @@ async fn unless_empty<M>(
 }
 
 fn completion(entry: &Entry, check_owner: bool) -> Completion {
-    let jobs = Vec::with_capacity(entry.total);
+    let jobs = SmallVec::with_capacity(entry.total);
     Completion { entry: entry.id.clone(), check_owner, total: entry.total, size: 0, jobs }
 }
 
@@ -297,10 +298,10 @@ fn burial(parts: &Parts, settlement: &Settlement, reason: &'static str) -> Buria
     }
 }
 
-fn identity(parts: &Parts) -> (String, Bytes, bool) {
+fn identity(parts: &Parts) -> (Arc<str>, Bytes, bool) {
     match parts.record() {
-        Some(record) => (record.id.clone(), record.name.clone(), record.unique),
-        None => (String::new(), Bytes::new(), false),
+        Some(record) => (Arc::clone(&record.id), record.name.clone(), record.unique),
+        None => (Arc::default(), Bytes::new(), false),
     }
 }
 

@@ -64,7 +64,7 @@ impl World {
     fn append(&mut self, packet: &Packet) -> Vec<bool> {
         let mut new = Vec::new();
         for jobs in packet.entries() {
-            let is_new = !jobs[0].unique || self.unique.insert(jobs[0].id.clone());
+            let is_new = !jobs[0].unique || self.unique.insert(jobs[0].id.as_ref().into());
             new.extend(jobs.iter().map(|_| is_new));
             if !is_new {
                 continue;
@@ -83,7 +83,7 @@ impl World {
     fn schedule(&mut self, packet: &Packet) -> Vec<bool> {
         let mut new = Vec::new();
         for (job, due) in &packet.jobs {
-            let is_new = !job.unique || self.unique.insert(job.id.clone());
+            let is_new = !job.unique || self.unique.insert(job.id.as_ref().into());
             new.push(is_new);
             if !is_new {
                 continue;
@@ -122,7 +122,9 @@ impl World {
             }
         }
         match (answer, &sent[..]) {
-            (Ok(()), _) => self.doubts.retain(|id, (_, chosen)| !(*chosen && added.contains(id))),
+            (Ok(()), _) => self
+                .doubts
+                .retain(|id, (_, chosen)| !(*chosen && added.iter().any(|new| **new == **id))),
             (Err(_), [first, second]) => {
                 self.doubt(first);
                 self.doubt(second);
@@ -134,7 +136,7 @@ impl World {
 
     /// Whether a job had been added by a call in doubt; else that call never will be carried out.
     fn was_added(&mut self, wish: &Packet, id: &str) -> bool {
-        let is_again = wish.jobs.iter().any(|(job, _)| job.id == id && job.unique);
+        let is_again = wish.jobs.iter().any(|(job, _)| *job.id == *id && job.unique);
         let call = self.doubts.get(id).filter(|_| is_again);
         call.is_some_and(|(call, _)| {
             *self.calls.entry(*call).or_insert(Fate::Withdrawn) == Fate::Stored
@@ -144,7 +146,7 @@ impl World {
     /// Nobody knows whether the packet was carried out.
     pub fn doubt(&mut self, packet: &Packet) {
         for (job, _) in &packet.jobs {
-            self.doubts.insert(job.id.clone(), (packet.number, job.unique));
+            self.doubts.insert(job.id.as_ref().into(), (packet.number, job.unique));
         }
     }
 }

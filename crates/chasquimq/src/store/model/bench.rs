@@ -117,7 +117,8 @@ impl Bench {
                 self.promote(&format!("p-{promoter}"), *count).await?;
             }
             Op::Cancel { picks } => {
-                let ids = picked(&self.world.delayed, picks).map(|job| job.record.id.clone());
+                let ids =
+                    picked(&self.world.delayed, picks).map(|job| job.record.id.as_ref().into());
                 let ids = ids.chain(["b".to_owned()]).collect();
                 self.make(Call::Cancel { ids }).await?;
             }
@@ -173,7 +174,7 @@ impl Bench {
         // Of one kind, so one call, and none of them in doubt already.
         let is_delayed = jobs[0].1.is_some();
         jobs.retain(|(job, due)| {
-            due.is_some() == is_delayed && !self.world.doubts.contains_key(&job.id)
+            due.is_some() == is_delayed && !self.world.doubts.contains_key(&*job.id)
         });
         let packet = Packet { number, jobs, bound, pack };
         if packet.jobs.is_empty() {
@@ -209,7 +210,7 @@ impl Bench {
         let record = Record {
             attempt: 0,
             lost: 0,
-            id: id.clone(),
+            id: id.as_str().into(),
             name,
             payload,
             created_at_ms,
@@ -221,7 +222,7 @@ impl Bench {
             When::DueAt(ms) => Some(Due::At(ms.into())),
             When::In(ms) => Some(Due::In(ms)),
         };
-        (NewJob { id, name: "send".into(), unique, record: record.encode().into() }, due)
+        (NewJob { id: id.into(), name: "send".into(), unique, record: record.encode().into() }, due)
     }
 
     async fn read(&mut self, worker: usize, count: usize, reply: Reply) -> Result<()> {
@@ -365,7 +366,7 @@ impl Bench {
             let args = vec![
                 bytes(&self.store.keys.delayed),
                 format!("-{DAY_MS}").into(),
-                job.record.id.as_str().into(),
+                (&*job.record.id).into(),
             ];
             self.store.link.call("ZINCRBY", args).await?;
         }

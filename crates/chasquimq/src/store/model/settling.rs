@@ -48,7 +48,7 @@ impl World {
             new.retain(|job| !std::mem::replace(&mut entry.slots[job.index].is_settled, true));
             for job in &new {
                 if job.unique {
-                    self.unique.remove(&job.id);
+                    self.unique.remove(&*job.id);
                 }
                 self.tell("completed", &job.id);
             }
@@ -98,7 +98,7 @@ impl World {
                 self.dead.drain(..self.dead.len() - keep);
             }
             if job.unique {
-                self.unique.remove(&job.id);
+                self.unique.remove(&*job.id);
             }
             if job.run > 0 {
                 self.tell("failed", &job.id);
@@ -134,7 +134,7 @@ impl World {
         let replay = |Replay { dlq_id, job }: &Replay| {
             let is_it = |dead: &Dead| dead.id.as_ref().is_some_and(|id| id == dlq_id.as_bytes());
             let Some(at) = self.dead.iter().position(is_it) else { return false };
-            if job.unique && !self.unique.insert(job.id.clone()) {
+            if job.unique && !self.unique.insert(job.id.as_ref().into()) {
                 return false;
             }
             self.dead.remove(at);

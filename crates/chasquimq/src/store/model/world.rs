@@ -211,7 +211,7 @@ impl World {
         }
         self.leader = Some(holder.to_owned());
         self.delayed.sort_by_cached_key(|job| {
-            (!job.is_due, job.score(), job.record.id.clone().into_bytes())
+            (!job.is_due, job.score(), job.record.id.as_bytes().to_vec())
         });
         let due = self.delayed.iter().filter(|job| job.is_due).count().min(count);
         let jobs: Vec<Job> = self
@@ -233,7 +233,7 @@ impl World {
     /// Delayed jobs are taken back.
     pub fn cancel(&mut self, ids: &[String]) -> Vec<bool> {
         let cancel = |id: &String| {
-            let Some(at) = self.delayed.iter().position(|job| job.record.id == *id) else {
+            let Some(at) = self.delayed.iter().position(|job| *job.record.id == **id) else {
                 return false;
             };
             self.delayed.remove(at);

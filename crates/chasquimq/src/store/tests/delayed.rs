@@ -182,7 +182,7 @@ async fn jobs_named_like_pub_sub_messages_pass_through() {
     let queue = Queue::verbose().await;
     for name in ["message", "pmessage", "smessage", "subscribe", "unsubscribe"] {
         let named = NewJob { name: name.into(), ..job(name, true) };
-        let later = (NewJob { id: format!("{name}-2"), ..named.clone() }, Due::At(1));
+        let later = (NewJob { id: format!("{name}-2").into(), ..named.clone() }, Due::At(1));
         assert_eq!(queue.store.add(&[named], 0, 1).await.unwrap(), [true]);
         assert_eq!(queue.store.schedule(&[later], 0).await.unwrap(), [true]);
         assert_eq!(queue.lead("subscribe", 10).await.0, 1);
@@ -220,7 +220,8 @@ async fn promote_writes_the_due_time_as_the_decoder_reads_it() {
 async fn promote_and_cancel_take_a_job_out_of_those_that_wait_for_a_retry() {
     let queue = Queue::new().await;
     let ids = queue.deliver(&["a", "b", "c"]).await;
-    let job = |n: usize| crate::store::Retry { id: format!("job-{n}"), ..failed(&ids[n], 1, 0) };
+    let job =
+        |n: usize| crate::store::Retry { id: format!("job-{n}").into(), ..failed(&ids[n], 1, 0) };
     queue.retry(&[job(0), job(1), job(2)]).await;
     assert_eq!(queue.dump().await.retrying, 3);
     queue.store.cancel(&["job-1".to_owned()]).await.unwrap();
@@ -307,7 +308,7 @@ async fn inspect_counts_each_state_and_changes_nothing() {
     for n in 0..2 {
         let id = queue.deliver(&["dead"]).await.remove(0);
         queue
-            .bury(&[crate::store::Burial { id: format!("dead-{n}"), ..hopeless(&id, 1, 0) }])
+            .bury(&[crate::store::Burial { id: format!("dead-{n}").into(), ..hopeless(&id, 1, 0) }])
             .await;
     }
     for id in ["e", "f", "g"] {

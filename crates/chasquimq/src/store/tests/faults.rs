@@ -177,7 +177,7 @@ async fn a_retry_that_cannot_be_counted_as_one_still_happens() {
     let queue = Queue::new().await;
     queue.run(&["LPUSH", &queue.key("retrying"), "x"]).await;
     let ids = queue.deliver(&["a", "b"]).await;
-    let job = |n: usize| Retry { id: format!("job-{n}"), ..failed(&ids[n], 1, 0) };
+    let job = |n: usize| Retry { id: format!("job-{n}").into(), ..failed(&ids[n], 1, 0) };
     assert_eq!(verdicts(&queue.retry(&[job(0), job(1)]).await), "yy");
     queue.store.cancel(&["job-0".to_owned()]).await.unwrap();
     queue.run(&["ZADD", &queue.key("delayed"), "1", "job-1"]).await;

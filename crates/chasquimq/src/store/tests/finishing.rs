@@ -120,7 +120,7 @@ async fn retries_are_told_several_an_entry_unless_a_text_has_lines() {
     let ids = queue.deliver(&["a", "b", "c", "d", "e", "f"]).await;
     queue.hand_to(OTHER, &ids[3]).await;
     let retry = |n: usize, error: &str| Retry {
-        id: format!("r{n}"),
+        id: format!("r{n}").into(),
         error: error.into(),
         ..failed(&ids[n], 1, 0)
     };

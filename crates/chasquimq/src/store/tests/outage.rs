@@ -1,6 +1,7 @@
 //! The connection in trouble: nothing is sent twice, nothing waits past its deadline, all recovers.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -138,9 +139,10 @@ async fn commands_sent_while_the_connection_is_down_are_all_executed_once() {
 async fn a_connection_that_breaks_under_load_tells_only_of_what_was_under_way() {
     let bed = Bed::new().await;
     let link = bed.link(&impatient(10_000)).await;
+    let is_over = AtomicBool::new(false);
     let load = join_all((0..8).map(async |_| {
         let (mut stored, mut unknown) = (0, 0);
-        for _ in 0..300 {
+        while !is_over.load(Ordering::Relaxed) {
             match bed.add(&link).await {
                 Ok(_) => stored += 1,
                 Err(error) => {
@@ -158,6 +160,7 @@ async fn a_connection_that_breaks_under_load_tells_only_of_what_was_under_way() 
             eventually("more is added", PATIENCE, more).await;
             bed.proxy.cut();
         }
+        is_over.store(true, Ordering::Relaxed);
     };
     let (outcomes, ()) = tokio::join!(load, cuts);
     let stored: i64 = outcomes.iter().map(|(stored, _)| stored).sum();

@@ -79,7 +79,7 @@ async fn retry_wakes_the_promoter_for_an_earlier_job_only() {
     wakes.next().await;
     let retry = |n: usize, backoff_ms| {
         let id = format!("job-{n}");
-        crate::store::Retry { id, backoff_ms, ..failed(&ids[n], 1, 0) }
+        crate::store::Retry { id: id.into(), backoff_ms, ..failed(&ids[n], 1, 0) }
     };
     queue.retry(&[retry(0, 7_200_000)]).await;
     queue.retry(&[retry(1, 60_000), retry(2, 50_000)]).await;
@@ -116,8 +116,7 @@ async fn bury_of_a_job_that_never_ran_tells_of_no_failure() {
     let queue = Queue::new().await;
     let id = queue.deliver(&["junk"]).await.remove(0);
     let raw: Vec<Bytes> = ["x", "1", "y", "2"].map(Bytes::from).into();
-    let burial =
-        Burial { id: String::new(), name: Bytes::new(), run: 0, raw, ..hopeless(&id, 1, 0) };
+    let burial = Burial { id: "".into(), name: Bytes::new(), run: 0, raw, ..hopeless(&id, 1, 0) };
     queue.bury(&[burial]).await;
     let after = queue.dump().await;
     assert!(after.dlq[0].ends_with(&format!("source_id={} x=1 y=2", text(&id))), "{after:?}");

@@ -284,7 +284,7 @@ pub fn job(id: &str, unique: bool) -> NewJob {
 pub fn done(entry: &Bytes, total: usize, indexes: &[usize]) -> Completion {
     let job = |&index: &usize| Completed {
         index,
-        id: format!("job-{index}"),
+        id: format!("job-{index}").into(),
         name: "send".into(),
         run: 1,
         duration_us: 250,
@@ -300,7 +300,7 @@ pub fn failed(entry: &Bytes, total: usize, index: usize) -> Retry {
         entry: entry.clone(),
         total,
         index,
-        id: format!("job-{index}"),
+        id: format!("job-{index}").into(),
         name: "send".into(),
         record: Bytes::from(format!("retry-{index}")),
         backoff_ms: 5_000,
@@ -316,7 +316,7 @@ pub fn hopeless(entry: &Bytes, total: usize, index: usize) -> Burial {
         entry: entry.clone(),
         total,
         index,
-        id: format!("job-{index}"),
+        id: format!("job-{index}").into(),
         name: "send".into(),
         unique: false,
         reason: "retries_exhausted",
@@ -332,7 +332,7 @@ pub fn hopeless(entry: &Bytes, total: usize, index: usize) -> Burial {
 pub fn unrun(entry: &Bytes, total: usize, indexes: &[usize]) -> Release {
     let job = |&index: &usize| Released {
         index,
-        id: format!("job-{index}"),
+        id: format!("job-{index}").into(),
         name: "send".into(),
         value: format!("back-{index}").into(),
     };

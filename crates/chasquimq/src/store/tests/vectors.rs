@@ -48,7 +48,7 @@ fn item(value: &Value) -> Item {
     let record = Record {
         attempt: count(&value["attempt"]),
         lost: count(&value["lost"]),
-        id: value["id"].as_str().unwrap().to_owned(),
+        id: value["id"].as_str().unwrap().into(),
         name: value["name"].as_str().unwrap().to_owned().into(),
         payload: unhex(&value["payload_hex"]),
         created_at_ms: value["created_at_ms"].as_u64().unwrap(),

@@ -42,7 +42,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         .prop_map(|(attempt, lost, id, name, payload, created_at_ms, retry, unique)| Record {
             attempt,
             lost,
-            id,
+            id: id.into(),
             name: name.into(),
             payload,
             created_at_ms,
@@ -152,7 +152,7 @@ fn plain(id: &str) -> Vec<u8> {
     let record = Record {
         attempt: 0,
         lost: 0,
-        id,
+        id: id.into(),
         name,
         payload,
         created_at_ms: 1,
@@ -165,7 +165,7 @@ fn plain(id: &str) -> Vec<u8> {
 /// The parts as ids of jobs, and as the bytes of what is broken.
 fn parts(value: &[u8]) -> Vec<Result<String, Vec<u8>>> {
     let part = |part: Result<Item, Broken>| match part {
-        Ok(item) => Ok(item.record.id),
+        Ok(item) => Ok(item.record.id.as_ref().into()),
         Err(broken) => Err(broken.raw.to_vec()),
     };
     take_apart(&Bytes::copy_from_slice(value)).into_iter().map(part).collect()
