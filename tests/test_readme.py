@@ -49,7 +49,7 @@ def test_the_python_examples_run(own_server: Server) -> None:
 def test_every_figure_comes_from_the_results() -> None:
     results = (README.parent / "benches" / "results" / "engine.md").read_text()
     table = README.read_text().partition("## Figures")[2].partition("\n## ")[0]
-    figures = re.findall(r"\d[\d,]*\.\d+|\d+(?:,\d{3})+(?! \|)", table.partition("|---|")[2])
+    figures = re.findall(r"-?\d[\d,]*\.\d+|\d+(?:,\d{3})+(?! \|)", table.partition("|---|")[2])
     assert len(figures) > 10
     assert [figure for figure in figures if f" {figure} " not in results] == []
 
