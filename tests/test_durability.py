@@ -9,19 +9,20 @@ from support.server import Server
 from working import eventually, stream_len
 
 
-def _pair(start_server: StartServer) -> tuple[Server, Server]:
+async def _pair(start_server: StartServer) -> tuple[Server, Server]:
     primary = start_server(config={"repl-diskless-sync-delay": "0"})
     replica = start_server(config={"replicaof": f"127.0.0.1 {primary.port}"})
+    # It may have the data up to a second before it acknowledges any.
     primary.command("SET", "followed", "1")
+    await eventually(lambda: primary.command("WAIT", "1", "100") == 1, "the replica follows")
     return primary, replica
 
 
 async def test_a_replica_has_a_job_when_add_returns(
     start_server: StartServer, queue_name: str
 ) -> None:
-    primary, replica = _pair(start_server)
-    await eventually(lambda: replica.command("EXISTS", "followed"), "the replica follows")
-    options = {"durability": "replica", "durability_timeout_ms": 300}
+    primary, replica = await _pair(start_server)
+    options = {"durability": "replica", "durability_timeout_ms": 1000}
     async with Queue(queue_name, redis_url=primary.url, **options) as queue:  # type: ignore[arg-type]
         for i in range(10):
             await queue.add("n", i)

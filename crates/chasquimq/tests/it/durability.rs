@@ -36,11 +36,10 @@ async fn pair() -> (Server, Server) {
     let port = primary.port().to_string();
     let replica = Server::builder().standalone().config("replicaof", &format!("127.0.0.1 {port}"));
     let replica = replica.start().await;
+    // It may have the data up to a second before it acknowledges any.
     primary.command(&["SET", "followed", "1"]).await;
-    eventually("the replica follows", PATIENCE, || async {
-        replica.command(&["EXISTS", "followed"]).await.int() == 1
-    })
-    .await;
+    let counts = || async { primary.command(&["WAIT", "1", "100"]).await.int() == 1 };
+    eventually("the replica follows", PATIENCE, counts).await;
     (primary, replica)
 }
 
