@@ -101,7 +101,10 @@ struct Tally {
 
 impl Tally {
     fn of(jobs: u64) -> Self {
-        Self { times: (0..jobs).map(|_| AtomicU8::new(0)).collect(), left: AtomicU64::new(jobs) }
+        let times: Vec<_> = (0..jobs).map(|_| AtomicU8::new(0)).collect();
+        // Zeroed memory is there only when it is written to: else this would count as growth.
+        times.iter().for_each(|times| times.store(0, Ordering::Relaxed));
+        Self { times, left: AtomicU64::new(jobs) }
     }
 
     fn start(self: Arc<Self>, bench: &Bench) -> Worker {
