@@ -103,7 +103,9 @@ impl Tally {
     fn of(jobs: u64) -> Self {
         let times: Vec<_> = (0..jobs).map(|_| AtomicU8::new(0)).collect();
         // Zeroed memory is there only when it is written to: else this would count as growth.
-        times.iter().for_each(|times| times.store(0, Ordering::Relaxed));
+        for times in &times {
+            times.store(0, Ordering::Relaxed);
+        }
         Self { times, left: AtomicU64::new(jobs) }
     }
 
