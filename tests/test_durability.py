@@ -22,7 +22,7 @@ async def test_a_replica_has_a_job_when_add_returns(
     start_server: StartServer, queue_name: str
 ) -> None:
     primary, replica = await _pair(start_server)
-    options = {"durability": "replica", "durability_timeout_ms": 1000}
+    options = {"durability": "replica", "durability_timeout_ms": 300}
     async with Queue(queue_name, redis_url=primary.url, **options) as queue:  # type: ignore[arg-type]
         for i in range(10):
             await queue.add("n", i)

@@ -96,6 +96,7 @@ impl Desk {
             // An inbox that is closed gives none at once: that is found out by watching, too.
             let taken = at_once(self.session.take(lacking)).unwrap_or_default();
             if jobs.gathered.is_empty() {
+                // Nearly always, so the list itself instead of a copy.
                 jobs.gathered = taken;
             } else {
                 jobs.gathered.extend(taken);
@@ -165,9 +166,11 @@ impl Desk {
 
     /// Has the endings stored when others have had time to join them.
     fn store_soon(&self) {
-        let is_timed = self.timed.load(Ordering::Acquire);
-        if !is_timed && !lock(&self.endings).is_empty() && !self.timed.swap(true, Ordering::AcqRel)
-        {
+        // Asked first, for it costs least: the timer is set for most jobs of a busy worker.
+        if self.timed.load(Ordering::Acquire) || lock(&self.endings).is_empty() {
+            return;
+        }
+        if !self.timed.swap(true, Ordering::AcqRel) {
             self.timer.notify_one();
         }
     }

@@ -53,8 +53,8 @@ pub(super) struct Sendings {
 
 #[derive(Default)]
 struct Doubts {
-    calls: HashMap<JobId, Doubt>,
-    oldest: VecDeque<(JobId, Instant)>,
+    calls: HashMap<Arc<str>, Doubt>,
+    oldest: VecDeque<(Arc<str>, Instant)>,
 }
 
 struct Doubt {
@@ -105,8 +105,8 @@ impl Sendings {
                 doubts.forget_oldest();
             }
             let doubt = Doubt { call, since, is_chosen: job.unique };
-            doubts.calls.insert(job.id.as_ref().into(), doubt);
-            doubts.oldest.push_back((job.id.as_ref().into(), since));
+            doubts.calls.insert(Arc::clone(&job.id), doubt);
+            doubts.oldest.push_back((Arc::clone(&job.id), since));
         }
         self.is_in_doubt.store(true, Ordering::Release);
     }
@@ -115,8 +115,8 @@ impl Sendings {
     pub fn resolve<'i>(&self, ids: impl Iterator<Item = &'i JobId>) {
         let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
         for id in ids {
-            if doubts.calls.get(id).is_some_and(|doubt| doubt.is_chosen) {
-                doubts.calls.remove(id);
+            if doubts.calls.get(id.as_str()).is_some_and(|doubt| doubt.is_chosen) {
+                doubts.calls.remove(id.as_str());
             }
         }
     }

@@ -121,15 +121,12 @@ pub struct Broken {
     pub raw: Bytes,
 }
 
-/// What stands in an entry's value: most hold one job, which takes no memory of its own here.
-pub type Parts = SmallVec<[Result<Item, Broken>; 1]>;
-
 /// Reads an entry's value. A record that is not of this format costs the others nothing where its
 /// end shows; else it is broken together with all that follows. Whoever reads finds the same parts
 /// at the same places: the bitmap of the settled ones counts on it.
 #[must_use]
-pub fn take_apart(value: &Bytes) -> Parts {
-    let mut parts = Parts::new();
+pub fn take_apart(value: &Bytes) -> SmallVec<[Result<Item, Broken>; 1]> {
+    let mut parts = SmallVec::<[_; 1]>::new();
     let mut at = 0;
     while at < value.len() || parts.is_empty() {
         let start = at;
@@ -206,8 +203,8 @@ fn write_id(out: &mut Vec<u8>, id: &str) {
 }
 
 /// The text of an id, made faster than by `to_string`.
-pub(crate) fn text_of(ulid: ulid::Ulid) -> String {
-    ulid.array_to_str(&mut [0; ulid::ULID_LEN]).to_owned()
+pub(crate) fn text_of<T: for<'a> From<&'a str>>(ulid: ulid::Ulid) -> T {
+    T::from(ulid.array_to_str(&mut [0; ulid::ULID_LEN]))
 }
 
 fn write_retry(out: &mut Vec<u8>, retry: &JobRetryOverride) {
@@ -300,7 +297,7 @@ impl<'a> Cursor<'a> {
         let bytes = self.bin()?;
         let ulid: [u8; 16] =
             bytes.try_into().map_err(|_| Invalid("the job's id is not 16 bytes"))?;
-        Ok(ulid::Ulid::from_bytes(ulid).array_to_str(&mut [0; ulid::ULID_LEN])[..].into())
+        Ok(text_of(ulid::Ulid::from_bytes(ulid)))
     }
 
     fn text(&mut self, most: usize, what: &'static str) -> Read<&'a str> {
