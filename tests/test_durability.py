@@ -12,9 +12,10 @@ from working import eventually, stream_len
 async def _pair(start_server: StartServer) -> tuple[Server, Server]:
     primary = start_server(config={"repl-diskless-sync-delay": "0"})
     replica = start_server(config={"replicaof": f"127.0.0.1 {primary.port}"})
-    # It may have the data up to a second before it acknowledges any.
+    await eventually(lambda: primary.command("ROLE")[2], "the replica is online")
+    # Online, it may not acknowledge for a second yet; and a write from before would count as acknowledged.
     primary.command("SET", "followed", "1")
-    await eventually(lambda: primary.command("WAIT", "1", "100") == 1, "the replica follows")
+    assert primary.command("WAIT", "1", "8000") == 1
     return primary, replica
 
 
@@ -22,8 +23,7 @@ async def test_a_replica_has_a_job_when_add_returns(
     start_server: StartServer, queue_name: str
 ) -> None:
     primary, replica = await _pair(start_server)
-    options = {"durability": "replica", "durability_timeout_ms": 300}
-    async with Queue(queue_name, redis_url=primary.url, **options) as queue:  # type: ignore[arg-type]
+    async with Queue(queue_name, redis_url=primary.url, durability="replica") as queue:
         for i in range(10):
             await queue.add("n", i)
             assert stream_len(replica, queue_name) == i + 1

@@ -15,6 +15,8 @@ async fn a_cluster_moves_a_slot_and_survives_its_owner() {
     cluster.move_slot("key", to, Duration::ZERO).await;
     assert_eq!(to.command(&["GET", "key"]).await.text(), "value");
     assert!(owner.command(&["GET", "key"]).await.error().unwrap().starts_with("MOVED"));
+    // Without a write over this connection, WAIT would have nothing to wait for.
+    assert_eq!(to.command(&["SET", "key", "value"]).await.text(), "OK");
     assert_eq!(to.command(&["WAIT", "1", "5000"]).await.int(), 1);
     to.kill9();
     eventually("another owner", PATIENCE, async || {

@@ -282,7 +282,8 @@ impl Store {
 
 fn unknown(error: Error) -> Error {
     let why = format!(
-        "no word of whether it was stored as asked ({error}); adding again under the same id is safe"
+        "no word of whether it was stored as asked ({error}); adding again under the same id, \
+         with the same producer and within 5 minutes, is safe"
     );
     Error::new(ErrorKind::Unknown, why).with_source(error)
 }

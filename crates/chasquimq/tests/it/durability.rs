@@ -36,10 +36,11 @@ async fn pair() -> (Server, Server) {
     let port = primary.port().to_string();
     let replica = Server::builder().standalone().config("replicaof", &format!("127.0.0.1 {port}"));
     let replica = replica.start().await;
-    // It may have the data up to a second before it acknowledges any.
+    let online = || async { !primary.command(&["ROLE"]).await.array()[2].array().is_empty() };
+    eventually("the replica is online", PATIENCE, online).await;
+    // Online, it may not acknowledge for a second yet; and a write from before would count as acknowledged.
     primary.command(&["SET", "followed", "1"]).await;
-    let counts = || async { primary.command(&["WAIT", "1", "100"]).await.int() == 1 };
-    eventually("the replica follows", PATIENCE, counts).await;
+    assert_eq!(primary.command(&["WAIT", "1", "8000"]).await.int(), 1);
     (primary, replica)
 }
 

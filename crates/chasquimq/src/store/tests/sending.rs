@@ -135,7 +135,8 @@ async fn an_outcome_that_stays_unknown_carries_the_ids_and_can_be_settled_later(
             tokio::join!(bed.store.add_all(jobs(2, chosen), vec![later("2")], free()), out);
         let error = added.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unknown, "{error}");
-        assert!(error.to_string().contains("adding again under the same id is safe"), "{error}");
+        let told = "under the same id, with the same producer and within 5 minutes, is safe";
+        assert!(error.to_string().contains(told), "{error}");
         assert_eq!(error.job_ids(), ["0", "1"], "those that were sent");
         bed.proxy.cut();
         bed.proxy.drop_replies(false);
