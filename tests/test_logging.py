@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import re
 
 import pytest
 
-from chasquimq import Job, Queue
+from chasquimq import BackoffSpec, Job, Queue
 from support.server import Server
-from working import eventually, eventually_async, working
+from working import eventually, eventually_async, key, working
 
 
 async def _nothing(_job: Job) -> None: ...
@@ -60,6 +61,36 @@ async def test_details_come_when_they_are_wanted(
     assert line.getMessage() == (
         f'queue "{queue_name}": using {redis_server.admin_url} (from the argument redis_url)'
     )
+
+
+async def test_failed_runs_and_dead_jobs_are_told_with_their_traceback(
+    redis_server: Server, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(_job: Job) -> None:
+        raise ValueError("boom")
+
+    def told() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if record.name == "chasquimq.jobs"]
+
+    async with working(redis_server, queue_name, handler) as (queue, _):
+        job = await queue.add("greet", 1, attempts=2, backoff=BackoffSpec.fixed(10))
+        await eventually(lambda: len(told()) == 2, "both runs")
+        redis_server.command("XADD", key(queue_name, "stream"), "*", "colour", "red")
+        await eventually(lambda: len(told()) == 3, "what is no job")
+    failed, dead, foreign = told()
+    named = f'job {job.id} "greet" of queue "{queue_name}"'
+    trace = r'ValueError: boom\n  File ".*", line \d+, in handler\n    raise ValueError\("boom"\)'
+    again = rf"{named} failed, run 1 of 2; it runs again in \d+ ms: {trace}"
+    assert failed.levelno == logging.WARNING
+    assert re.fullmatch(again, failed.getMessage())
+    assert dead.levelno == logging.ERROR
+    ended = rf"{named} went to the dead-letter queue \(retries_exhausted\): {trace}"
+    assert re.fullmatch(ended, dead.getMessage())
+    assert foreign.levelno == logging.ERROR
+    broken = (
+        f'an undecodable job of queue "{queue_name}" went to the dead-letter queue (malformed): '
+    )
+    assert foreign.getMessage().startswith(broken)
 
 
 @pytest.mark.any_server

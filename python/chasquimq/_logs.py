@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from ._native import set_log_level
 
 logger = logging.getLogger("chasquimq.engine")
+job_logger = logging.getLogger("chasquimq.jobs")
+"""Failed runs, at WARNING, and dead jobs, at ERROR."""
 
 
 def follow_level() -> None:
@@ -16,4 +18,5 @@ def follow_level() -> None:
 def write(lines: Iterable[tuple[int, str, str]]) -> None:
     """Log lines: level, target, text."""
     for level, target, text in lines:
-        logger.log(level, "%s", text, extra={"target": target})
+        about = job_logger if target == "chasquimq::jobs" else logger
+        about.log(level, "%s", text, extra={"target": target})

@@ -8,6 +8,7 @@ import argparse
 import ast
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -83,6 +84,7 @@ def parse(job: Job) -> None:
 
 async def work(url: str) -> None:
     """Run jobs until SIGTERM or Ctrl-C."""
+    logging.getLogger("chasquimq.jobs").setLevel(logging.CRITICAL)  # the report names what failed
     worker = Worker(QUEUE, parse, redis_url=url, concurrency=4)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

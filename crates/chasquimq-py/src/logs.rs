@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Write};
+use std::mem::take;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -47,6 +48,8 @@ pub struct LogBuffer {
 struct Lines {
     waiting: VecDeque<Line>,
     dropped: usize,
+    /// Of those that were dropped, the greatest.
+    dropped_level: u8,
 }
 
 impl LogBuffer {
@@ -61,10 +64,10 @@ impl LogBuffer {
     pub fn drain(&self) -> Vec<Line> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let mut drained: Vec<Line> = lines.waiting.drain(..).collect();
-        let dropped = std::mem::take(&mut lines.dropped);
+        let (dropped, level) = (take(&mut lines.dropped), take(&mut lines.dropped_level));
         if dropped > 0 {
             let text = format!("{dropped} more lines came faster than the event loop fetched them");
-            drained.push((python_level(Level::WARN), module_path!().into(), text));
+            drained.push((level, module_path!().into(), text));
         }
         drained
     }
@@ -73,6 +76,7 @@ impl LogBuffer {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.waiting.len() == MOST_LINES {
             lines.dropped += 1;
+            lines.dropped_level = lines.dropped_level.max(line.0);
             return;
         }
         lines.waiting.push_back(line);

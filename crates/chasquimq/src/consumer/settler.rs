@@ -19,6 +19,7 @@ use crate::metrics::{DlqRouted, JobOutcome, RetryScheduled};
 use crate::store::Stored;
 
 mod batch;
+mod log;
 
 use batch::Batch;
 
@@ -146,6 +147,9 @@ fn tell(shared: &Shared, settlement: &Settlement, stored: bool) {
     let counts = &shared.counts;
     let counter = if *next == Transition::Release { &counts.released } else { &counts.finished };
     counter.fetch_add(u64::from(stored), std::sync::atomic::Ordering::Relaxed);
+    if stored {
+        log::tell(shared, settlement);
+    }
     let attempt = parts.standing().attempt.saturating_add(1);
     let ran = outcome.run();
     shared.metrics.tell(|sink| {
