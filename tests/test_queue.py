@@ -250,6 +250,30 @@ async def test_a_dead_job_tells_why_and_can_be_replayed(
         assert worker.is_running
 
 
+async def test_dead_jobs_can_be_deleted(redis_server: Server, queue_name: str) -> None:
+    async def handler(_job: Job) -> None:
+        raise UnrecoverableError
+
+    async def dead() -> list[Any]:
+        return [job["data"] for job in await queue.peek_dlq()]
+
+    async def all_dead() -> bool:
+        return len(await dead()) == 3
+
+    async with working(redis_server, queue_name, handler) as (queue, _):
+        for i in range(3):
+            await queue.add("n", i)
+        await eventually_async(all_dead, "dead jobs")
+        oldest, *others = await dead()
+        assert await queue.purge_dlq(limit=1) == 1
+        assert await dead() == others
+        assert oldest not in others
+        assert await queue.purge_dlq() == 2
+        assert await queue.purge_dlq() == 0
+        assert await dead() == []
+        assert stream_len(redis_server, queue_name) == 0
+
+
 async def _empty(server: Server, queue: str) -> bool:
     return stream_len(server, queue) == 0
 

@@ -75,6 +75,7 @@ async def test_dead_jobs_are_shown_and_sent_back(redis_server: Server, queue_nam
             assert (dead["job_id"], dead["data"]) == (job.id, {"to": "ada"})
             assert queue.replay_dlq() == 1
             assert queue.peek_dlq(limit=5) == []
+            assert queue.purge_dlq() == 0
 
     async with working(redis_server, queue_name, handler) as (queue, _):
         job = await queue.add("send", {"to": "ada"})

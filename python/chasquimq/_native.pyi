@@ -192,6 +192,8 @@ class Producer:
         """Answers the oldest dead jobs."""
     def replay_dlq(self, caller: Mailbox | Waiter, ticket: int, limit: int) -> None:
         """Sends the oldest dead jobs back; answers how many."""
+    def purge_dlq(self, caller: Mailbox | Waiter, ticket: int, limit: int) -> None:
+        """Deletes the oldest dead jobs; answers how many."""
     def close(self, caller: Mailbox | Waiter, ticket: int) -> None:
         """Closes the connection."""
 

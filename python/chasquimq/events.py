@@ -47,7 +47,8 @@ class QueueEvent:
     active            it is about to run, likewise            attempt
     released          a worker handed it back unfinished
     cancelled         a delayed job was taken back
-    replayed          it left the dead-letter queue
+    replayed          it was sent back from the dead-letter queue
+    purged            it was deleted from the dead-letter queue
     gap               the stream was cut before it was read:  after
                       events after ``after`` may be missing
     ================= ======================================= =====================================

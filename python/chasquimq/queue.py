@@ -159,6 +159,11 @@ class Queue(BaseQueue):
         naturals(limit=limit)
         return int(await self._call(self._producer.replay_dlq, limit))
 
+    async def purge_dlq(self, limit: int = 100) -> int:
+        """Delete the oldest dead jobs for good; return how many went."""
+        naturals(limit=limit)
+        return int(await self._call(self._producer.purge_dlq, limit))
+
     async def close(self) -> None:
         """Disconnect. The last user of an embedded server waits until it has ended."""
         if not self._closed:

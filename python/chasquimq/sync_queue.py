@@ -110,6 +110,11 @@ class SyncQueue(BaseQueue):
         naturals(limit=limit)
         return int(self._call(self._producer.replay_dlq, limit))
 
+    def purge_dlq(self, limit: int = 100) -> int:
+        """Delete the oldest dead jobs for good; return how many went."""
+        naturals(limit=limit)
+        return int(self._call(self._producer.purge_dlq, limit))
+
     def close(self) -> None:
         """Disconnect. Calls of other threads that are under way have a second to end.
 

@@ -111,6 +111,13 @@ impl Producer {
         })
     }
 
+    /// Deletes the oldest dead jobs; answers how many.
+    fn purge_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize) -> PyResult<()> {
+        self.call(caller, ticket, async move |engine| {
+            engine.purge_dlq(limit).await.map(Value::Count)
+        })
+    }
+
     /// Closes the connection.
     fn close(&self, caller: Caller<'_>, ticket: u64) -> PyResult<()> {
         let link = Arc::clone(&self.link);

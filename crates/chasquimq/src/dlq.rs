@@ -1,4 +1,4 @@
-//! The dead-letter queue: look at dead jobs, and send them back.
+//! The dead-letter queue: look at dead jobs, send them back, delete them.
 
 use bytes::Bytes;
 
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::job::JobId;
 use crate::producer::Producer;
 use crate::store::wire::{self, Item};
-use crate::store::{DeadEntry, NewJob, Replay};
+use crate::store::{DeadEntry, NewJob, Purge, Replay};
 
 /// How many dead jobs are looked at in one round trip.
 const PAGE: usize = 500;
@@ -65,6 +65,24 @@ impl<T> Producer<T> {
         }
         Ok(replayed)
     }
+
+    /// Deletes the oldest dead jobs for good, at most `limit`, those that cannot be read included; how
+    /// many went.
+    ///
+    /// # Errors
+    /// Those of the connection and the server.
+    pub async fn purge_dlq(&self, limit: usize) -> Result<usize> {
+        let (mut purged, mut after) = (0, None);
+        while purged < limit {
+            let page = self.inner.store.dead(after.as_deref(), PAGE.min(limit - purged)).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.dlq_id.clone());
+            let jobs: Vec<Purge> = page.into_iter().map(doomed).collect();
+            let gone = self.inner.store.purge(&jobs).await?;
+            purged += gone.into_iter().filter(|gone| *gone).count();
+        }
+        Ok(purged)
+    }
 }
 
 impl DlqEntry {
@@ -106,4 +124,9 @@ pub(crate) fn resurrect(entry: &DeadEntry) -> Option<Replay> {
     let name = String::from_utf8_lossy(&old.name).into_owned();
     let job = NewJob { id: old.id, name, unique: old.unique, record: fresh.into() };
     Some(Replay { dlq_id: entry.dlq_id.clone(), job })
+}
+
+pub(crate) fn doomed(entry: DeadEntry) -> Purge {
+    let DlqEntry { dlq_id, job_id, name, .. } = DlqEntry::read(entry);
+    Purge { dlq_id, job_id, name }
 }

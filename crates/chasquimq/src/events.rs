@@ -18,6 +18,7 @@
 //! | `released` | - |
 //! | `cancelled` | - |
 //! | `replayed` | - |
+//! | `purged` | - |
 //!
 //! Runs are numbered from 1; `attempt` 0 means that no handler ran.
 //!

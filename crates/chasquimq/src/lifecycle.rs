@@ -12,6 +12,7 @@
 //! | release | running -> ready | worker stops before it started or finished | release.lua | `released` | - |
 //! | cancel | delayed -> cancelled | user | cancel.lua | `cancelled` | - |
 //! | replay | dead -> ready | user | replay.lua | `replayed` | - |
+//! | purge | dead -> gone | user | purge.lua | `purged` | - |
 //!
 //! Two counters, never mixed: `attempt` counts runs that ended in an error, `lost` counts
 //! deliveries whose worker died. Each has its own limit.

@@ -1,4 +1,4 @@
-//! `chasqui dlq`: looks at dead jobs, and sends them back.
+//! `chasqui dlq`: looks at dead jobs, sends them back, deletes them.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal};
@@ -45,6 +45,19 @@ enum Action {
         #[command(flatten)]
         url: Url,
     },
+    /// Delete the oldest dead jobs for good, unreadable ones too.
+    Purge {
+        /// The queue.
+        queue: String,
+        /// Jobs to delete, at most.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        url: Url,
+    },
 }
 
 pub(crate) fn run(args: Args, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> {
@@ -63,11 +76,21 @@ pub(crate) fn run(args: Args, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> 
         Action::Replay { queue, limit, yes, url } => {
             let place = url.find(host, ui)?;
             if !yes {
-                confirm(&queue, limit, ui)?;
+                confirm(&format!("Send up to {limit} dead jobs back to {queue}?"), ui)?;
             }
             until_interrupted(async {
                 let replayed = connect(&place.url, &queue).await?.replay_dlq(limit).await?;
                 ui.line(format!("{replayed} jobs sent back to {queue}"))
+            })
+        }
+        Action::Purge { queue, limit, yes, url } => {
+            let place = url.find(host, ui)?;
+            if !yes {
+                confirm(&format!("Delete up to {limit} dead jobs of {queue} for good?"), ui)?;
+            }
+            until_interrupted(async {
+                let purged = connect(&place.url, &queue).await?.purge_dlq(limit).await?;
+                ui.line(format!("{purged} dead jobs of {queue} deleted"))
             })
         }
     }
@@ -78,14 +101,14 @@ async fn connect(url: &str, queue: &str) -> chasquimq::Result<Producer<()>> {
     Producer::connect(url, config).await
 }
 
-fn confirm(queue: &str, limit: usize, ui: &Ui) -> anyhow::Result<()> {
+fn confirm(question: &str, ui: &Ui) -> anyhow::Result<()> {
     if !std::io::stdin().is_terminal() {
-        bail!("replaying changes the queue: say --yes");
+        bail!("this changes the queue: say --yes");
     }
-    ui.note(format!("Send up to {limit} dead jobs back to {queue}? [y/N]"));
+    ui.note(format!("{question} [y/N]"));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { bail!("nothing was sent back") }
+    if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { bail!("nothing was changed") }
 }
 
 fn show(dead: &[DlqEntry], ui: &Ui) -> anyhow::Result<()> {

@@ -46,6 +46,7 @@ scripts! {
     RELEASE = "release" after "settling";
     CANCEL = "cancel" after "record";
     REPLAY = "replay";
+    PURGE = "purge";
     INSPECT = "inspect";
     JANITOR = "janitor";
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use chasquimq::{AddOptions, ConsumerConfig, ErrorKind, HandlerError, JobRetryOverride, RawJob};
+use chasquimq::{
+    AddOptions, ConsumerConfig, DlqEntry, ErrorKind, HandlerError, JobRetryOverride, RawJob,
+};
 use chasquimq_testkit::{shared_server, unique_queue};
 
 use crate::support::{Worker, config, drained, key, producer};
@@ -121,6 +123,28 @@ async fn replay_gives_fresh_attempts_and_passes_over_what_cannot_be_read() {
         ["decode_failed"]
     );
     worker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purge_deletes_the_oldest_whatever_they_are() {
+    let (server, queue) = (shared_server().await, unique_queue("purge"));
+    let producer = producer(server, &queue).await;
+    server.command(&["XADD", &key(&queue, "stream"), "*", "j", "garbage"]).await;
+    producer.add_bulk((0..1200).collect()).await.unwrap();
+    let once = ConsumerConfig { max_attempts: 1, ..config(&queue) };
+    let worker = Worker::start(&server.url(), once, |_| async { Err(HandlerError::new("down")) });
+    worker.ran(1200).await;
+    drained(server, &queue).await;
+    worker.finish().await;
+    let all = producer.peek_dlq(2000).await.unwrap();
+    assert_eq!(all.len(), 1201);
+    assert_eq!(producer.purge_dlq(0).await.unwrap(), 0);
+    assert_eq!(producer.purge_dlq(1100).await.unwrap(), 1100);
+    let left = producer.peek_dlq(2000).await.unwrap();
+    let ids = |dead: &[DlqEntry]| dead.iter().map(|job| job.dlq_id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&left), ids(&all[1100..]));
+    assert_eq!(producer.purge_dlq(usize::MAX).await.unwrap(), 101);
+    assert!(producer.peek_dlq(1).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,6 +70,9 @@ pub enum Op {
     Replay {
         count: usize,
     },
+    Purge {
+        count: usize,
+    },
     /// An earlier call arrives once more, however late.
     Again {
         call: u8,
@@ -157,6 +160,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(promoter, count)| Op::Promote { promoter, count }),
         1 => picks().prop_map(|picks| Op::Cancel { picks }),
         1 => (1..4_usize).prop_map(|count| Op::Replay { count }),
+        1 => (1..3_usize).prop_map(|count| Op::Purge { count }),
         5 => any::<u8>().prop_map(|call| Op::Again { call }),
         1 => worker().prop_map(|worker| Op::Die { worker }),
         1 => worker().prop_map(|worker| Op::Leave { worker }),

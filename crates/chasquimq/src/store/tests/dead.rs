@@ -1,9 +1,9 @@
-//! Dead jobs: listing them, and replay.
+//! Dead jobs: listing them, replay, and purge.
 
 use bytes::Bytes;
 
 use super::support::{Queue, hopeless, job, verdicts};
-use crate::store::{Burial, NewJob, Replay};
+use crate::store::{Burial, NewJob, Purge, Replay};
 
 impl Queue<'_> {
     /// Buries this many jobs: their ids in the dead-letter queue.
@@ -70,4 +70,21 @@ async fn replay_holds_a_unique_id_again_unless_another_job_has_it() {
     assert!(!queue.replay(&ids[1], job("a", true)).await);
     assert_eq!(queue.dump().await, before);
     assert_eq!(queue.store.add(&[job("a", true)], 0, 1).await.unwrap(), [false]);
+}
+
+#[tokio::test]
+async fn purge_deletes_a_dead_job_once() {
+    let queue = Queue::new().await;
+    let ids = queue.dead(2).await;
+    let doomed = |dlq_id: &str| {
+        let dlq_id = dlq_id.to_owned();
+        Purge { dlq_id, job_id: "a".into(), name: "send".into() }
+    };
+    let purged = queue.store.purge(&[doomed(&ids[0]), doomed("1-1")]).await.unwrap();
+    assert_eq!(purged, [true, false]);
+    let after = queue.dump().await;
+    assert_eq!((after.values().len(), after.dlq.len()), (0, 1));
+    assert_eq!(after.events.last().unwrap(), "e=purged id=a n=send");
+    assert_eq!(queue.store.purge(&[doomed(&ids[0])]).await.unwrap(), [false]);
+    assert_eq!(queue.dump().await, after);
 }

@@ -14,7 +14,7 @@ use crate::config::{ConnectionTuning, EventsConfig};
 use crate::error::ErrorKind;
 use crate::store::feed::Feed;
 use crate::store::scripts::FILES;
-use crate::store::{Due, Replay, Store, Tick};
+use crate::store::{Due, Purge, Replay, Store, Tick};
 use crate::version::ServerVersion;
 
 const ALL: &[Role] = &[Role::Producer, Role::Worker, Role::Observer];
@@ -40,7 +40,9 @@ fn roles_of(script: &str) -> &'static [Role] {
         }
         "inspect" => &[Role::Worker, Role::Observer],
         "promote" | "unlock" | "enter" | "leave" | "claim" | "renew" | "settling" | "finish"
-        | "complete" | "janitor" | "missed" | "retry" | "bury" | "release" => &[Role::Worker],
+        | "complete" | "janitor" | "missed" | "retry" | "bury" | "release" | "purge" => {
+            &[Role::Worker]
+        }
         // It takes both.
         "replay" => &[],
         _ => panic!("say here who runs {script}.lua, and in acl.rs what that takes"),
@@ -150,6 +152,8 @@ async fn who_has_every_role_can_do_everything() {
     let dlq_id = store.dead(None, 1).await.unwrap().remove(0).dlq_id;
     let replay = Replay { dlq_id, job: job("i", true) };
     assert_eq!(store.replay(&[replay]).await.unwrap(), [true]);
+    let doomed = Purge { dlq_id: "1-1".into(), job_id: "j".into(), name: String::new() };
+    assert_eq!(store.purge(&[doomed]).await.unwrap(), [false]);
     let intake = store.intake(Duration::from_secs(1)).await.unwrap();
     assert_eq!(intake.read(GROUP, ME, 9, Duration::from_secs(1)).await.unwrap().len(), 5);
     store.wake(&intake).await;
