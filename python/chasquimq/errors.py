@@ -42,7 +42,7 @@ class DecodeError(ChasquiError, ValueError):
 
 
 class QueueFull(ChasquiError):
-    """The queue holds as many jobs as it may (``max_queue_len``); nothing was added.
+    """The queue holds as many entries as it may (``max_queue_len``); nothing was added.
 
     Of a bulk of more than 500, what came before may have been added.
     """

@@ -350,7 +350,7 @@ fn accepted(reply: &Reply, count: usize, max: u64) -> Result<Vec<bool>> {
     Err(Error::new(
         ErrorKind::QueueFull,
         format!(
-            "the queue holds {held} jobs and may hold {max}: nothing was added; add again later"
+            "the queue holds {held} entries of at most {max}: nothing was added; add again later"
         ),
     ))
 }

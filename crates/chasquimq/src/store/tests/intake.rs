@@ -55,7 +55,7 @@ async fn add_is_all_or_nothing_when_the_queue_is_full() {
     let before = queue.dump().await;
     let error = queue.store.add(&[job("c", true), job("d", false)], 3, 1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QueueFull);
-    assert!(error.to_string().contains("holds 2 jobs and may hold 3"), "{error}");
+    assert!(error.to_string().contains("holds 2 entries of at most 3"), "{error}");
     assert_eq!(queue.dump().await, before);
     queue.store.add(&[job("c", true)], 3, 1).await.unwrap();
     assert_eq!(queue.dump().await.stream.len(), 3);
