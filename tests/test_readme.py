@@ -11,7 +11,7 @@ from support.server import Server
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_python_examples_run(own_server: Server) -> None:
+def test_the_python_examples_run(own_server: Server, tmp_path: Path) -> None:
     adding, working, blocking, following = re.findall(
         r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL
     )
@@ -36,8 +36,14 @@ def test_the_python_examples_run(own_server: Server) -> None:
     follower.communicate(timeout=10)
     assert sorted(name for name, _, _ in told) == ["completed", "completed", "delayed"]
     assert sum("'delay_ms': '500'" in fields for _, _, fields in told) == 1
+    (tmp_path / "greetings.py").write_text(working)
+    (command,) = re.findall(r"^chasqui (worker \S+)", README.read_text(), flags=re.MULTILINE)
     worker = subprocess.Popen(
-        [sys.executable, "-c", working], env=environment, stdout=subprocess.PIPE, text=True
+        [Path(sys.executable).parent / "chasqui", *command.split()],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert worker.stdout is not None
     assert worker.stdout.readline() == "Hello, Edith!\n"

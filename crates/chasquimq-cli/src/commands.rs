@@ -8,6 +8,7 @@ mod embedded;
 mod events;
 mod exporter;
 mod inspect;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -18,13 +19,15 @@ use crate::{Host, Ui};
 pub(crate) enum Command {
     /// Parse Python's standard library with background jobs, on the embedded server.
     Demo(demo::Args),
+    /// Run the Python workers of a program until SIGTERM or Ctrl-C.
+    Worker(worker::Args),
     /// Look after the development server that embedded:// URLs start.
     Embedded(embedded::Args),
     /// Follow what happens to the jobs of a queue.
     Events(events::Args),
     /// Count what a queue holds.
     Inspect(inspect::Args),
-    /// Look at dead jobs, and send them back.
+    /// Look at dead jobs, send them back, delete them.
     Dlq(dlq::Args),
     /// Examine a server: whether it can be trusted with jobs, and what to do if not.
     Doctor(doctor::Args),
@@ -39,6 +42,7 @@ impl Command {
     pub(crate) fn run(self, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> {
         match self {
             Self::Demo(args) => demo::run(&args, host),
+            Self::Worker(args) => worker::run(&args, host),
             Self::Embedded(args) => embedded::run(args, host, ui),
             Self::Events(args) => events::run(&args, host, ui),
             Self::Inspect(args) => inspect::run(&args, host, ui),

@@ -1,6 +1,7 @@
 //! What the embedding program knows and a command line cannot find out by itself.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Facts and abilities of the program that runs the commands. Default: none, as in the plain binary.
 #[derive(Debug, Default)]
@@ -25,5 +26,12 @@ impl Host {
     pub fn python(mut self, interpreter: PathBuf) -> Self {
         self.python = Some(interpreter);
         self
+    }
+
+    /// A command that runs this module, if there is an interpreter.
+    pub(crate) fn python_module(&self, module: &str) -> Option<Command> {
+        let mut command = Command::new(self.python.as_ref()?);
+        command.args(["-m", module]);
+        Some(command)
     }
 }

@@ -42,6 +42,11 @@ impl fmt::Debug for Place {
 }
 
 impl Url {
+    /// The argument.
+    pub(crate) fn given(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
     /// Finds the server: the argument, `CHASQUIMQ_URL`, the running embedded server, or localhost.
     /// What was not said by an argument is said on stderr.
     pub(crate) fn find(&self, host: &Host, ui: &Ui) -> anyhow::Result<Place> {

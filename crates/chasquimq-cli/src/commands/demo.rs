@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
@@ -20,11 +20,11 @@ pub(crate) struct Args {
 
 /// Becomes the demo: what it does is Python's part, and so is its exit code.
 pub(crate) fn run(args: &Args, host: &Host) -> anyhow::Result<ExitCode> {
-    let Some(python) = &host.python else {
+    let Some(mut demo) = host.python_module("chasquimq.demo") else {
         bail!(
             "the demo parses Python's standard library: run it with the Python package, pip install 'chasquimq[embedded]'"
         );
     };
-    let failed = Command::new(python).args(["-m", "chasquimq.demo"]).args(&args.args).exec();
-    Err(failed).with_context(|| format!("cannot start {}", python.display()))
+    let failed = demo.args(&args.args).exec();
+    Err(failed).context("cannot start Python")
 }
