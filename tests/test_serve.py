@@ -14,7 +14,7 @@ from chasquimq import Queue
 from support.server import Server
 from working import pending, stream_len
 
-CHASQUI = Path(sys.executable).parent / "chasqui"
+CHASQUI = str(Path(sys.executable).parent / "chasqui")
 
 PROGRAM = """
 import asyncio
