@@ -14,16 +14,24 @@ async def _pair(start_server: StartServer) -> tuple[Server, Server]:
     replica = start_server(config={"replicaof": f"127.0.0.1 {primary.port}"})
     await eventually(lambda: primary.command("ROLE")[2], "the replica is online")
     # Online, it may not acknowledge for a second yet; and a write from before would count as acknowledged.
+    _followed(primary)
+    return primary, replica
+
+
+def _followed(primary: Server) -> None:
     primary.command("SET", "followed", "1")
     assert primary.command("WAIT", "1", "8000") == 1
-    return primary, replica
 
 
 async def test_a_replica_has_a_job_when_add_returns(
     start_server: StartServer, queue_name: str
 ) -> None:
     primary, replica = await _pair(start_server)
-    async with Queue(queue_name, redis_url=primary.url, durability="replica") as queue:
+    options = {"redis_url": primary.url, "durability": "replica"}
+    async with (
+        Queue(queue_name, durability_timeout_ms=8000, **options) as queue,  # type: ignore[arg-type]
+        Queue(queue_name, **options) as hasty,  # type: ignore[arg-type]
+    ):
         for i in range(10):
             await queue.add("n", i)
             assert stream_len(replica, queue_name) == i + 1
@@ -31,11 +39,12 @@ async def test_a_replica_has_a_job_when_add_returns(
         assert stream_len(replica, queue_name) == 110
         replica.stop_signal()
         with pytest.raises(errors.OutcomeUnknown, match="0 replicas acknowledged it of 1") as short:
-            await queue.add("n", "x")
+            await hasty.add("n", "x")
         await queue.add("n", "y", durability="none")
         replica.cont()
+        _followed(primary)
         (job_id,) = short.value.job_ids
-        assert (await queue.add("n", "x", job_id=job_id)).id == job_id
+        assert (await hasty.add("n", "x", job_id=job_id)).id == job_id
         assert stream_len(replica, queue_name) == 112
 
 

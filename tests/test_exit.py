@@ -45,15 +45,18 @@ def leave_by(exit):
         exit(7)
     return handler
 
-async def leave_by_sys_exit(job):
+def interrupt(number):
+    raise KeyboardInterrupt
+
+async def interrupted(job):
     leaving()
-    sys.exit(7)
+    interrupt(7)
 
 HANDLERS = {
     "threads": function,
     "loop in a daemon thread, functions": function,
-    "sys.exit in a coroutine": leave_by_sys_exit,
-    "sys.exit in a thread": leave_by(sys.exit),
+    "an interrupt in a coroutine": interrupted,
+    "an interrupt in a thread": leave_by(interrupt),
     "os._exit in a thread": leave_by(os._exit),
 }
 worker = Worker(name, HANDLERS.get(kind, coroutine), redis_url=url, concurrency=20)
@@ -108,8 +111,8 @@ KINDS = {
     "loop in a daemon thread, functions": 0,
     "an error": 1,
     "an interrupt": -signal.SIGINT,
-    "sys.exit in a coroutine": 7,
-    "sys.exit in a thread": 7,
+    "an interrupt in a coroutine": -signal.SIGINT,
+    "an interrupt in a thread": -signal.SIGINT,
     "os._exit in a thread": 7,
     "os._exit during adds": 7,
 }

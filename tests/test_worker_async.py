@@ -5,6 +5,7 @@ import contextvars
 import functools
 import logging
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -258,15 +259,29 @@ async def test_a_handler_that_ignores_its_timeout_is_given_up(
     assert "ignores its cancellation" in caplog.text
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-async def test_exit_in_a_handler_stops_the_worker_and_hands_the_job_back(
-    redis_server: Server, queue_name: str, error: BaseException
+async def test_exit_in_a_handler_is_a_failed_run(redis_server: Server, queue_name: str) -> None:
+    async def handler(_job: Job) -> None:
+        sys.exit(3)
+
+    async with working(redis_server, queue_name, handler) as (queue, worker):
+        await queue.add("n", 1, attempts=1)
+        await eventually_async(queue.peek_dlq, "the dead job")
+        (dead,) = await queue.peek_dlq()
+        assert worker.is_running
+    assert dead["detail"] is not None
+    assert dead["detail"].startswith("SystemExit: 3\n")
+
+
+async def test_an_interrupt_in_a_handler_stops_the_worker_and_hands_the_job_back(
+    redis_server: Server, queue_name: str
 ) -> None:
+    error = KeyboardInterrupt()
+
     async def handler(_job: Job) -> None:
         raise error
 
     async def caught(worker: Worker) -> BaseException | None:
-        # asyncio would carry these two out of the event loop, and pytest with it.
+        # asyncio would carry it out of the event loop, and pytest with it.
         try:
             await worker.run()
         except BaseException as stopped:

@@ -186,7 +186,7 @@ class Coroutines:
             self._endings.fail_with(jobs, self._timed_out())
         elif isinstance(error, asyncio.CancelledError):
             self._endings.cancel(jobs)
-        elif isinstance(error, KeyboardInterrupt | SystemExit):
+        elif isinstance(error, KeyboardInterrupt):
             self._endings.release(jobs)
             self._on_fatal(error)
         else:

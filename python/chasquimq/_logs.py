@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from ._native import set_log_level
+from ._native import set_log_levels
 
 logger = logging.getLogger("chasquimq.engine")
 job_logger = logging.getLogger("chasquimq.jobs")
@@ -11,8 +11,9 @@ job_logger = logging.getLogger("chasquimq.jobs")
 
 
 def follow_level() -> None:
-    """Have the engine keep the lines that the logger wants, as it is set now."""
-    set_log_level(min(logging.INFO, max(logger.getEffectiveLevel(), logging.DEBUG)))
+    """Have the engine keep the lines that the loggers want, as they are set now."""
+    engine = min(logging.INFO, max(logger.getEffectiveLevel(), logging.DEBUG))
+    set_log_levels(engine, job_logger.getEffectiveLevel())
 
 
 def write(lines: Iterable[tuple[int, str, str]]) -> None:

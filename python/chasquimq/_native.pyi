@@ -20,7 +20,7 @@ __all__ = [
     "Waiter",
     "drain_log",
     "run_cli",
-    "set_log_level",
+    "set_log_levels",
     "version",
     "without_ids",
 ]
@@ -31,8 +31,11 @@ def drain_log() -> list[tuple[int, str, str]]:
 def run_cli(argv: list[str], server_binaries: list[str], python: str) -> int:
     """Runs a command line (the program's name first); returns its exit code."""
 
-def set_log_level(level: int) -> None:
-    """Keeps lines of this level of Python's ``logging`` and above."""
+def set_log_levels(engine: int, jobs: int) -> None:
+    """Keeps lines of these levels of Python's ``logging`` and above.
+
+    ``jobs`` is that of lines about failed and dead jobs, ``engine`` that of all others.
+    """
 
 def version() -> str:
     """The version of the package and of the engine in it."""

@@ -15,63 +15,102 @@ from .worker import Worker
 logger = logging.getLogger("chasquimq.worker")
 
 
+EXAMPLE = 'worker = Worker("emails", handle)'
+
+TWICE = 1.0
+"""Seconds within which a signal is the first one again: some tools send it to the group, too."""
+
+
+class Unusable(Exception):
+    """The command names no worker."""
+
+
 def load(place: str) -> list[Worker]:
     """Import the workers at ``module:name``; ``name`` is ``worker`` when left out.
 
-    Raises ``ChasquiError`` when there is no such module, or no worker there.
+    Raises ``Unusable`` when there is no such module, or no worker there.
     """
     module_name, _, name = place.partition(":")
     name = name or "worker"
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise Unusable(
+            f"{place!r} is no MODULE:NAME, such as emails:worker for {EXAMPLE} in emails.py"
+        )
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        raise ChasquiError(f"there is no module {error.name!r} here or installed") from None
+        raise Unusable(f"there is no module {error.name!r} here or installed") from None
     found = getattr(module, name, None)
     workers = [found] if isinstance(found, Worker) else found
     if isinstance(workers, list) and workers and all(isinstance(w, Worker) for w in workers):
         return workers
-    raise ChasquiError(
-        f"{module_name}:{name} is {found!r}; it must be a Worker, or a list of them, such as "
-        f'{name} = Worker("emails", handle)'
+    is_there = f"is {found!r}" if hasattr(module, name) else "does not exist"
+    raise Unusable(
+        f"{module_name}:{name} {is_there}; it must be a Worker, or a list of them: {EXAMPLE}"
     )
 
 
-async def serve(workers: list[Worker], seconds: float) -> None:
+async def serve(workers: list[Worker], seconds: float) -> BaseException | None:
     """Run them until SIGTERM or Ctrl-C, and running jobs so much longer, or until another signal.
 
-    Raises what the first of them raises that fails, when the others have been closed.
+    When one of them fails, the others are closed likewise, and what it raised is returned.
     """
-    closing: set[asyncio.Task[None]] = set()
+    loop = asyncio.get_running_loop()
+    closing: list[asyncio.Task[None]] = []
+    first = 0.0
+    failures: list[BaseException] = []
 
-    def close() -> None:
-        left = 0 if closing else seconds
-        logger.info("closing within %g s; another signal hands running jobs back at once", left)
-        for worker in workers:
-            closing.add(asyncio.create_task(worker.close(left)))
+    def close(left: float) -> None:
+        nonlocal first
+        first = first or loop.time()
+        closing.extend(loop.create_task(worker.close(left)) for worker in workers)
+
+    def interrupt() -> None:
+        if not closing:
+            logger.info("closing within %g s; another signal hands running jobs back", seconds)
+            close(seconds)
+        elif loop.time() - first > TWICE:
+            logger.info("handing running jobs back")
+            close(0)
+
+    async def run(worker: Worker) -> None:
+        try:
+            await worker.run()
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            failures.append(error)
+            logger.error("worker of queue %r failed: %s", worker.name, str(error) or repr(error))
+            if not closing:
+                close(seconds)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, close)
-    try:
-        await asyncio.gather(*(worker.run() for worker in workers))
-    finally:
-        await asyncio.gather(*(worker.close(seconds) for worker in workers))
+        loop.add_signal_handler(number, interrupt)
+    await asyncio.gather(*map(run, workers))
+    await asyncio.gather(*closing)
+    # Threads of the handlers' own may hold the process up: then a signal ends it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    return failures[0] if failures else None
 
 
 def main() -> int:
-    """Run the command."""
+    """Run the command; its exit code."""
     _, place, seconds = sys.argv
     try:
         workers = load(place)
-        logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
-        asyncio.run(serve(workers, float(seconds)))
-    except ChasquiError as error:
+    except Unusable as error:
         print(f"chasqui worker: {error}", file=sys.stderr)
         return 1
-    return 0
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    failure = asyncio.run(serve(workers, float(seconds)))
+    if failure is None:
+        return 0
+    if isinstance(failure, ChasquiError):  # the log has it
+        return 1
+    raise failure
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ class Threads:
 
     def _raised(self, work: Any, error: BaseException) -> int:
         """Settle what the handler left with an error; tell how many jobs that counts for."""
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+        if isinstance(error, KeyboardInterrupt):
             settled = self._consumer.settle([], [], self._work.jobs(work))
             self._call(self._on_fatal, error)
             return settled

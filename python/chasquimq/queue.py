@@ -86,7 +86,8 @@ class Queue(BaseQueue):
 
         Raises ``ConfigError`` and ``EncodeError`` (both are ``ValueError``) before anything is
         sent, ``QueueFull``, the errors of the connection, and ``OutcomeUnknown`` when the job may
-        have been added: it carries the id under which adding it again, with this queue, is safe.
+        have been added: it carries the id under which adding it again is safe, with this
+        ``Queue`` and within five minutes.
         """
         if repeat is not None or missed_fires is not None:
             refuse(repeat=repeat, missed_fires=missed_fires)

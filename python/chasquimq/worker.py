@@ -26,7 +26,9 @@ class Worker:
     An ``async def`` handler runs in the event loop, a plain ``def`` in threads, at most
     ``concurrency`` at a time (default 100). A job whose handler returns is done; one whose handler
     raises is run again, up to ``max_attempts`` runs in all (default 25), or not at all after
-    ``UnrecoverableError``. Consecutive jobs may share an asyncio task, but not context variables.
+    ``UnrecoverableError``. The logger ``chasquimq.jobs`` tells of each failed run, at WARNING, and
+    of each dead job, at ERROR. Consecutive jobs may share an asyncio task, but not context
+    variables.
 
     ====================== ========================================================== =========
     parameter              meaning                                                    default
@@ -199,8 +201,9 @@ class Worker:
         their jobs go back with the attempt unchanged. SIGTERM and SIGINT are the program's.
 
         Raises the errors of the connection when it cannot start; once started it goes on through
-        every fault of the server and the network. When a handler raises KeyboardInterrupt or
-        SystemExit, the worker stops at once and this raises it.
+        every fault of the server and the network. When a handler raises
+        KeyboardInterrupt, as Ctrl-C does, the worker stops at once, its jobs go back and this raises
+        it. SystemExit is an error like any other.
         """
         await self._wait_until_ended(await self._open())
 

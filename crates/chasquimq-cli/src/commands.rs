@@ -20,6 +20,8 @@ pub(crate) enum Command {
     /// Parse Python's standard library with background jobs, on the embedded server.
     Demo(demo::Args),
     /// Run the Python workers of a program until SIGTERM or Ctrl-C.
+    ///
+    /// Workers that were made with a `redis_url` of their own keep it, whatever --url says.
     Worker(worker::Args),
     /// Look after the development server that embedded:// URLs start.
     Embedded(embedded::Args),

@@ -56,9 +56,15 @@ async fn a_printed_rule_makes_a_user_who_may_do_just_this() {
     add(&both, &queue).await.unwrap();
     let (code, out, err) = run(&["dlq", "replay", &queue, "--yes", "--url", &both]).await;
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let dlq = format!("{{chasqui:{queue}}}:dlq");
+    server.command(&["XADD", &dlq, "*", "id", "one"]).await;
+    for action in ["replay", "purge"] {
+        let (code, _, err) = run(&["dlq", action, &queue, "--url", &server.url()]).await;
+        assert_eq!((code, err.as_str()), (1, "chasqui: this changes the queue: say --yes\n"));
+    }
     let worker = become_user(&server, &["--role", "worker", "--queue", &queue]).await;
     let (code, out, err) = run(&["dlq", "purge", &queue, "--yes", "--url", &worker]).await;
-    let told = format!("0 dead jobs of {queue} deleted\n");
+    let told = format!("1 dead jobs of {queue} deleted\n");
     assert_eq!((code, out, err.as_str()), (0, told, ""));
 }
 

@@ -41,7 +41,7 @@ mod _native {
     #[pymodule_export]
     use super::job::Job;
     #[pymodule_export]
-    use super::logs::{drain_log, set_log_level};
+    use super::logs::{drain_log, set_log_levels};
     #[pymodule_export]
     use super::mailbox::Mailbox;
     #[pymodule_export]

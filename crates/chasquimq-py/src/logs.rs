@@ -5,10 +5,10 @@
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Write};
-use std::mem::take;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use chasquimq::JOBS_TARGET;
 use pyo3::pyfunction;
 use tracing::field::{Field, Visit};
 use tracing::subscriber::{Interest, set_global_default};
@@ -20,13 +20,16 @@ use crate::runtime;
 /// Lines that may wait; the rest is counted and dropped.
 const MOST_LINES: usize = 1024;
 
-/// The least level that is kept, in the numbers of Python's `logging`.
-static LEAST_LEVEL: AtomicU8 = AtomicU8::new(20);
+/// The least levels that are kept, in the numbers of Python's `logging`.
+static ENGINE_LEVEL: AtomicU8 = AtomicU8::new(20);
+static JOBS_LEVEL: AtomicU8 = AtomicU8::new(30);
 
-/// Keeps lines of this level of Python's `logging` and above.
+/// Keeps lines of these levels of Python's `logging` and above: those about failed and dead jobs, and
+/// all others.
 #[pyfunction]
-pub fn set_log_level(level: u8) {
-    LEAST_LEVEL.store(level, Ordering::Relaxed);
+pub fn set_log_levels(engine: u8, jobs: u8) {
+    ENGINE_LEVEL.store(engine, Ordering::Relaxed);
+    JOBS_LEVEL.store(jobs, Ordering::Relaxed);
 }
 
 /// Fetches the lines that have come.
@@ -38,9 +41,11 @@ pub fn drain_log() -> Vec<Line> {
 /// A line: level in the numbers of `logging`, target, text.
 pub type Line = (u8, String, String);
 
+/// Those about jobs wait apart: a storm of failures costs no other line.
 #[derive(Default)]
 pub struct LogBuffer {
-    lines: Mutex<Lines>,
+    engine: Mutex<Lines>,
+    jobs: Mutex<Lines>,
     listeners: Mutex<Vec<Weak<Slot>>>,
 }
 
@@ -48,45 +53,53 @@ pub struct LogBuffer {
 struct Lines {
     waiting: VecDeque<Line>,
     dropped: usize,
-    /// Of those that were dropped, the greatest.
-    dropped_level: u8,
 }
 
 impl LogBuffer {
     /// Wakes this mailbox too when a line comes.
     pub fn listen(&self, mailbox: &Arc<Slot>) {
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = lock(&self.listeners);
         listeners.retain(|listener| listener.strong_count() > 0);
         listeners.push(Arc::downgrade(mailbox));
     }
 
     /// Fetches what has come.
     pub fn drain(&self) -> Vec<Line> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut drained: Vec<Line> = lines.waiting.drain(..).collect();
-        let (dropped, level) = (take(&mut lines.dropped), take(&mut lines.dropped_level));
-        if dropped > 0 {
-            let text = format!("{dropped} more lines came faster than the event loop fetched them");
-            drained.push((level, module_path!().into(), text));
-        }
+        let mut drained = lock(&self.engine).drain(module_path!());
+        drained.append(&mut lock(&self.jobs).drain(JOBS_TARGET));
         drained
     }
 
     fn push(&self, line: Line) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = lock(if line.1 == JOBS_TARGET { &self.jobs } else { &self.engine });
         if lines.waiting.len() == MOST_LINES {
             lines.dropped += 1;
-            lines.dropped_level = lines.dropped_level.max(line.0);
             return;
         }
         lines.waiting.push_back(line);
         let first = lines.waiting.len() == 1;
         drop(lines);
         if first {
-            let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+            let listeners = lock(&self.listeners);
             listeners.iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.ring());
         }
     }
+}
+
+impl Lines {
+    fn drain(&mut self, target: &str) -> Vec<Line> {
+        let mut drained: Vec<Line> = self.waiting.drain(..).collect();
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            let text = format!("{dropped} more lines came faster than the event loop fetched them");
+            drained.push((python_level(Level::WARN), target.into(), text));
+        }
+        drained
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Receives the engine's lines, unless the program has a subscriber of its own in Rust.
@@ -103,8 +116,8 @@ impl Subscriber for Collector {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event()
-            && python_level(*metadata.level()) >= LEAST_LEVEL.load(Ordering::Relaxed)
+        let least = if metadata.target() == JOBS_TARGET { &JOBS_LEVEL } else { &ENGINE_LEVEL };
+        metadata.is_event() && python_level(*metadata.level()) >= least.load(Ordering::Relaxed)
     }
 
     fn event(&self, event: &Event<'_>) {

@@ -18,8 +18,8 @@ pub const PASSWORD: &str = "PASSWORD";
 pub enum Role {
     /// Adds jobs and takes delayed ones back.
     Producer,
-    /// Runs jobs: reads, settles, promotes and counts them. To send dead jobs back, or to add jobs
-    /// from handlers, takes both `Producer` and `Worker`.
+    /// Runs jobs: reads, settles, promotes and counts them. Deletes dead jobs. To send dead jobs
+    /// back, or to add jobs from handlers, takes both `Producer` and `Worker`.
     Worker,
     /// Looks: counts, dead jobs, events, `chasqui doctor`. Changes nothing.
     Observer,

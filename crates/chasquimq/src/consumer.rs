@@ -28,6 +28,7 @@ pub(crate) mod text;
 pub use batching::{BatchOptions, BatchOutcome};
 pub use delivery::{Delivery, Ending};
 pub use session::{Health, Report, Session};
+pub use settler::JOBS_TARGET;
 
 use batching::Batches;
 use dispatcher::{Singles, Work};

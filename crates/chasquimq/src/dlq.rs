@@ -6,10 +6,12 @@ use crate::error::Result;
 use crate::job::JobId;
 use crate::producer::Producer;
 use crate::store::wire::{self, Item};
-use crate::store::{DeadEntry, NewJob, Purge, Replay};
+use crate::store::{DeadEntry, NewJob, Replay};
 
 /// How many dead jobs are looked at in one round trip.
 const PAGE: usize = 500;
+/// How many dead jobs one script deletes: other commands wait meanwhile.
+const PURGED_AT_ONCE: usize = 100;
 
 /// A dead job.
 #[derive(Clone, Debug)]
@@ -72,14 +74,14 @@ impl<T> Producer<T> {
     /// # Errors
     /// Those of the connection and the server.
     pub async fn purge_dlq(&self, limit: usize) -> Result<usize> {
-        let (mut purged, mut after) = (0, None);
+        let mut purged = 0;
         while purged < limit {
-            let page = self.inner.store.dead(after.as_deref(), PAGE.min(limit - purged)).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.dlq_id.clone());
-            let jobs: Vec<Purge> = page.into_iter().map(doomed).collect();
-            let gone = self.inner.store.purge(&jobs).await?;
-            purged += gone.into_iter().filter(|gone| *gone).count();
+            let most = PURGED_AT_ONCE.min(limit - purged);
+            let gone = self.inner.store.purge(most).await?;
+            purged += gone;
+            if gone < most {
+                break;
+            }
         }
         Ok(purged)
     }
@@ -124,9 +126,4 @@ pub(crate) fn resurrect(entry: &DeadEntry) -> Option<Replay> {
     let name = String::from_utf8_lossy(&old.name).into_owned();
     let job = NewJob { id: old.id, name, unique: old.unique, record: fresh.into() };
     Some(Replay { dlq_id: entry.dlq_id.clone(), job })
-}
-
-pub(crate) fn doomed(entry: DeadEntry) -> Purge {
-    let DlqEntry { dlq_id, job_id, name, .. } = DlqEntry::read(entry);
-    Purge { dlq_id, job_id, name }
 }

@@ -33,7 +33,7 @@ pub use config::{
     RetryConfig,
 };
 pub use consumer::{
-    BatchOptions, BatchOutcome, Consumer, Delivery, Ending, Health, Report, Session,
+    BatchOptions, BatchOutcome, Consumer, Delivery, Ending, Health, JOBS_TARGET, Report, Session,
 };
 pub use credentials::{Credentials, Login};
 pub use dlq::DlqEntry;

@@ -123,14 +123,6 @@ pub(crate) struct Replay {
     pub job: NewJob,
 }
 
-/// A dead job on its way out.
-#[derive(Clone, Debug)]
-pub(crate) struct Purge {
-    pub dlq_id: String,
-    pub job_id: String,
-    pub name: String,
-}
-
 impl Store {
     /// Connects, and refuses a server that is too old. Metrics are told how long each verb took.
     pub async fn connect(
@@ -324,18 +316,12 @@ impl Store {
         Ok(replayed)
     }
 
-    /// Deletes dead jobs; per job whether it still was there.
-    pub async fn purge(&self, jobs: &[Purge]) -> Result<Vec<bool>> {
-        let mut purged = Vec::with_capacity(jobs.len());
-        for chunk in jobs.chunks(CHUNK) {
-            let mut args = vec![self.cap(true)];
-            for Purge { dlq_id, job_id, name } in chunk {
-                args.extend([dlq_id, job_id, name].map(|text| text.as_str().into()));
-            }
-            let keys = [&self.keys.dlq, &self.keys.events];
-            purged.extend(flags(&self.run(&scripts::PURGE, &keys, args).await?));
-        }
-        Ok(purged)
+    /// Deletes the oldest dead jobs, at most so many; how many went.
+    pub async fn purge(&self, most: usize) -> Result<usize> {
+        let keys = [&self.keys.dlq, &self.keys.events];
+        let reply =
+            self.run(&scripts::PURGE, &keys, vec![self.cap(true), int(most as u64)]).await?;
+        Ok(usize::try_from(reply.int()).unwrap_or(0))
     }
 
     /// Removes at most so many consumers that hold nothing and have been silent for so long.

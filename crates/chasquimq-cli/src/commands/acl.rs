@@ -43,7 +43,7 @@ enum Action {
 pub(super) enum RoleName {
     /// Adds jobs and takes delayed ones back.
     Producer,
-    /// Runs jobs; sending dead jobs back takes both this and producer.
+    /// Runs jobs, deletes dead ones; sending them back takes both this and producer.
     Worker,
     /// Looks: inspect, dlq peek, events, exporter, doctor.
     Observer,

@@ -10,9 +10,9 @@ use crate::place::Url;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// MODULE:NAME of a Worker or of a list of them, such as emails:worker.
+    /// MODULE:NAME of a Worker or of a list of them; NAME is `worker` when left out.
     workers: String,
-    /// Seconds that running jobs may take after SIGTERM or Ctrl-C; a second one ends them at once.
+    /// Seconds that running jobs may take after a signal; another hands them back at once.
     #[arg(long, default_value_t = 30)]
     grace: u32,
     #[command(flatten)]

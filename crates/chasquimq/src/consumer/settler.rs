@@ -22,6 +22,7 @@ mod batch;
 mod log;
 
 use batch::Batch;
+pub use log::JOBS_TARGET;
 
 /// Batches that may be on their way at once.
 const FLIGHTS: usize = 2;

@@ -1,7 +1,7 @@
 //! Runs that failed and jobs that died, as lines of the log.
 //!
-//! Their target is `chasquimq::jobs`, so that they can be silenced without the engine's own
-//! lines where events or metrics tell of them.
+//! They have a target of their own, so that they can be silenced without the engine's own lines where
+//! events or metrics tell of them.
 
 use std::fmt;
 
@@ -12,9 +12,10 @@ use crate::consumer::text::error_text;
 use crate::lifecycle::Transition;
 use crate::retry;
 
-const TARGET: &str = "chasquimq::jobs";
+/// The `tracing` target of what is told of failed runs, at WARN, and of dead jobs, at ERROR.
+pub const JOBS_TARGET: &str = "chasquimq::jobs";
 
-/// Tells of a job that is not simply done: of a failed run at WARN, of a dead job at ERROR.
+/// Tells of a run that failed, and of a job that is dead.
 pub(super) fn tell(shared: &Shared, settlement: &Settlement) {
     let Settlement { parts, outcome, next, .. } = settlement;
     let job = Named { parts, queue: &shared.config.queue_name };
@@ -24,13 +25,13 @@ pub(super) fn tell(shared: &Shared, settlement: &Settlement) {
             let (run, most) = (standing.attempt.saturating_add(1), shared.policy.max_attempts);
             let most = retry::max_attempts(standing.retry, most);
             tracing::warn!(
-                target: TARGET,
+                target: JOBS_TARGET,
                 "{job} failed, run {run} of {most}; it runs again in {backoff_ms} ms: {}",
                 error_text(outcome).trim_end()
             );
         }
         Transition::Bury { reason } => tracing::error!(
-            target: TARGET,
+            target: JOBS_TARGET,
             "{job} went to the dead-letter queue ({}): {}",
             reason.as_str(),
             error_text(outcome).trim_end()
@@ -48,7 +49,7 @@ impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { parts, queue } = self;
         match parts.record() {
-            Some(record) => write!(f, "job {}", record.id)?,
+            Some(record) => write!(f, "job {}", record.id.escape_debug())?,
             None => f.write_str("an undecodable job")?,
         }
         if !parts.name.is_empty() {

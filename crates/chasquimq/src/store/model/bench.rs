@@ -123,7 +123,7 @@ impl Bench {
                 self.make(Call::Cancel { ids }).await?;
             }
             Op::Replay { count } => self.replay(*count).await?,
-            Op::Purge { count } => self.purge(*count).await?,
+            Op::Purge { count } => self.make(Call::Purge { most: *count }).await?,
             Op::Again { call } => {
                 if !self.history.is_empty() {
                     let call = self.history.remove(usize::from(*call) % self.history.len());
@@ -313,12 +313,6 @@ impl Bench {
         let dead = self.store.dead(None, count).await?;
         let batch = dead.iter().filter_map(crate::dlq::resurrect).collect();
         self.make(Call::Replay { batch }).await
-    }
-
-    async fn purge(&mut self, count: usize) -> Result<()> {
-        let dead = self.store.dead(None, count).await?;
-        let batch = dead.into_iter().map(crate::dlq::doomed).collect();
-        self.make(Call::Purge { batch }).await
     }
 
     async fn leave(&mut self, worker: usize) -> Result<()> {

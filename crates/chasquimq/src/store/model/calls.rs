@@ -7,7 +7,7 @@ use super::GROUP;
 use super::adding::{Added, Packet};
 use super::world::World;
 use crate::error::Error;
-use crate::store::{Burial, Completion, Purge, Release, Replay, Retry, Store, Stored};
+use crate::store::{Burial, Completion, Release, Replay, Retry, Store, Stored};
 
 /// A call, and all that it carries.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub enum Call {
     Renew { holder: String, ids: Vec<Bytes> },
     Cancel { ids: Vec<String> },
     Replay { batch: Vec<Replay> },
-    Purge { batch: Vec<Purge> },
+    Purge { most: usize },
 }
 
 impl Call {
@@ -37,7 +37,7 @@ impl Call {
             Self::Renew { holder, ids } => world.renew(holder, ids),
             Self::Cancel { ids } => world.cancel(ids),
             Self::Replay { batch } => world.replay(batch),
-            Self::Purge { batch } => world.purge(batch),
+            Self::Purge { most } => world.purge(*most),
         })
     }
 
@@ -59,7 +59,7 @@ impl Call {
             Self::Renew { holder, ids } => return Ok(Ok(store.renew(GROUP, holder, ids).await?)),
             Self::Cancel { ids } => return Ok(Ok(store.cancel(ids).await?)),
             Self::Replay { batch } => return Ok(Ok(store.replay(batch).await?)),
-            Self::Purge { batch } => return Ok(Ok(store.purge(batch).await?)),
+            Self::Purge { most } => return Ok(Ok(vec![true; store.purge(*most).await?])),
         };
         let mut answer = Vec::with_capacity(stored.len());
         for stored in stored {

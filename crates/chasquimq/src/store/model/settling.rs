@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::world::{Dead, Delayed, Entry, World, jobs, record};
-use crate::store::{Burial, Completion, Purge, Release, Replay, Retry};
+use crate::store::{Burial, Completion, Release, Replay, Retry};
 
 impl World {
     /// Whether a job waits for this holder to settle it.
@@ -130,24 +130,18 @@ impl World {
         answer
     }
 
-    pub fn purge(&mut self, batch: &[Purge]) -> Vec<bool> {
-        let purge = |Purge { dlq_id, job_id, .. }: &Purge| {
-            let Some(at) = self.place_of(dlq_id) else { return false };
-            self.dead.remove(at);
-            self.tell("purged", job_id);
-            true
-        };
-        batch.iter().map(purge).collect()
-    }
-
-    fn place_of(&self, dlq_id: &str) -> Option<usize> {
-        let is_it = |dead: &Dead| dead.id.as_ref().is_some_and(|id| id == dlq_id.as_bytes());
-        self.dead.iter().position(is_it)
+    pub fn purge(&mut self, most: usize) -> Vec<bool> {
+        let gone: Vec<_> = self.dead.drain(..most.min(self.dead.len())).collect();
+        for dead in &gone {
+            self.tell("purged", &dead.record.id);
+        }
+        vec![true; gone.len()]
     }
 
     pub fn replay(&mut self, batch: &[Replay]) -> Vec<bool> {
         let replay = |Replay { dlq_id, job }: &Replay| {
-            let Some(at) = self.place_of(dlq_id) else { return false };
+            let is_it = |dead: &Dead| dead.id.as_ref().is_some_and(|id| id == dlq_id.as_bytes());
+            let Some(at) = self.dead.iter().position(is_it) else { return false };
             if job.unique && !self.unique.insert(job.id.as_ref().into()) {
                 return false;
             }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::support::{Queue, hopeless, job, verdicts};
-use crate::store::{Burial, NewJob, Purge, Replay};
+use crate::store::{Burial, NewJob, Replay};
 
 impl Queue<'_> {
     /// Buries this many jobs: their ids in the dead-letter queue.
@@ -73,18 +73,19 @@ async fn replay_holds_a_unique_id_again_unless_another_job_has_it() {
 }
 
 #[tokio::test]
-async fn purge_deletes_a_dead_job_once() {
+async fn purge_deletes_the_oldest_and_tells_of_each() {
     let queue = Queue::new().await;
-    let ids = queue.dead(2).await;
-    let doomed = |dlq_id: &str| {
-        let dlq_id = dlq_id.to_owned();
-        Purge { dlq_id, job_id: "a".into(), name: "send".into() }
-    };
-    let purged = queue.store.purge(&[doomed(&ids[0]), doomed("1-1")]).await.unwrap();
-    assert_eq!(purged, [true, false]);
+    queue.dead(2).await;
+    queue.run(&["XADD", &queue.key("dlq"), "*", "colour", "red"]).await;
+    let before = queue.dump().await;
+    assert_eq!(queue.store.purge(2).await.unwrap(), 2);
     let after = queue.dump().await;
-    assert_eq!((after.values().len(), after.dlq.len()), (0, 1));
-    assert_eq!(after.events.last().unwrap(), "e=purged id=a n=send");
-    assert_eq!(queue.store.purge(&[doomed(&ids[0])]).await.unwrap(), [false]);
-    assert_eq!(queue.dump().await, after);
+    assert_eq!(after.dlq, before.dlq[2..]);
+    let told = &after.events[before.events.len()..];
+    assert_eq!(told, ["e=purged id=job-0 n=send"; 2]);
+    assert_eq!(queue.store.purge(5).await.unwrap(), 1, "what others wrote goes, too");
+    let empty = queue.dump().await;
+    assert_eq!((empty.dlq.len(), empty.events.last().unwrap().as_str()), (0, "e=purged id= n="));
+    assert_eq!(queue.store.purge(5).await.unwrap(), 0);
+    assert_eq!(queue.dump().await, empty);
 }

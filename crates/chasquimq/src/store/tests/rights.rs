@@ -14,7 +14,7 @@ use crate::config::{ConnectionTuning, EventsConfig};
 use crate::error::ErrorKind;
 use crate::store::feed::Feed;
 use crate::store::scripts::FILES;
-use crate::store::{Due, Purge, Replay, Store, Tick};
+use crate::store::{Due, Replay, Store, Tick};
 use crate::version::ServerVersion;
 
 const ALL: &[Role] = &[Role::Producer, Role::Worker, Role::Observer];
@@ -152,8 +152,7 @@ async fn who_has_every_role_can_do_everything() {
     let dlq_id = store.dead(None, 1).await.unwrap().remove(0).dlq_id;
     let replay = Replay { dlq_id, job: job("i", true) };
     assert_eq!(store.replay(&[replay]).await.unwrap(), [true]);
-    let doomed = Purge { dlq_id: "1-1".into(), job_id: "j".into(), name: String::new() };
-    assert_eq!(store.purge(&[doomed]).await.unwrap(), [false]);
+    assert_eq!(store.purge(1).await.unwrap(), 0);
     let intake = store.intake(Duration::from_secs(1)).await.unwrap();
     assert_eq!(intake.read(GROUP, ME, 9, Duration::from_secs(1)).await.unwrap().len(), 5);
     store.wake(&intake).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::support::{GROUP, ME, Queue, done, failed, hopeless, job, unrun};
-use crate::store::{Due, Purge, Replay};
+use crate::store::{Due, Replay};
 
 #[tokio::test]
 async fn events_that_cannot_be_written_are_counted_and_their_jobs_settled() {
@@ -56,8 +56,7 @@ async fn each_verb_is_timed_under_its_name() {
     store.forget_consumers(Duration::from_mins(1), 1).await.unwrap();
     let dlq_id = store.dead(None, 1).await.unwrap().remove(0).dlq_id;
     store.replay(&[Replay { dlq_id, job: job("h", false) }]).await.unwrap();
-    let doomed = Purge { dlq_id: "1-1".into(), job_id: "j".into(), name: String::new() };
-    store.purge(&[doomed]).await.unwrap();
+    store.purge(1).await.unwrap();
     store.leave(GROUP, "nobody").await.unwrap();
     let told = queue.told.record().store_commands;
     // Shared parts, and what is sent only after an outcome that stayed unknown.
