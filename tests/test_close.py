@@ -1,6 +1,7 @@
 """``close``: it ends by its deadline, nothing runs afterwards, and what did not end is ready again."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -9,9 +10,9 @@ from typing import Any
 import pytest
 
 from chasquimq import Job, Queue, QueueEvents, Worker
-from chasquimq.errors import ShutdownError
+from chasquimq.errors import ChasquiError, ConnectionFailed, ShutdownError
 from support.server import Server
-from working import collect, eventually, eventually_async, pending, stream_len, working
+from working import PATIENCE, collect, eventually, eventually_async, pending, stream_len, working
 
 
 async def _hang(_job: Job) -> None:
@@ -290,3 +291,32 @@ async def test_closing_does_not_wait_for_a_read(own_server: Server, queue_name: 
 
 def _blocked(server: Server) -> bool:
     return b"blocked_clients:1" in server.command("INFO", "clients")
+
+
+async def test_another_event_loop_is_refused_and_the_worker_goes_on(
+    redis_server: Server, queue_name: str
+) -> None:
+    ran: list[Job] = []
+
+    async def handler(job: Job) -> None:
+        ran.append(job)
+
+    async with working(redis_server, queue_name, handler) as (queue, worker):
+        for call in (worker.close, worker.run):
+            with pytest.raises(ChasquiError, match="runs in another event loop"):
+                await asyncio.to_thread(lambda call=call: asyncio.run(call()))  # type: ignore[misc]
+        assert worker.is_running
+        await queue.add("n", 1)
+        await eventually(lambda: ran, "the job")
+
+
+@pytest.mark.any_server
+async def test_workers_that_cannot_start_may_be_closed_meanwhile() -> None:
+    workers = [Worker(f"q-{n}", _hang, redis_url="redis://127.0.0.1:1") for n in range(20)]
+
+    async def run(worker: Worker) -> None:
+        with contextlib.suppress(ConnectionFailed):
+            await worker.run()
+        await asyncio.gather(*(other.close(0) for other in workers))
+
+    await asyncio.wait_for(asyncio.gather(*map(run, workers)), PATIENCE)

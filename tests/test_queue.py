@@ -148,10 +148,17 @@ async def test_a_bulk_of_nothing_and_a_bulk_with_a_mistake(
 ) -> None:
     async with Queue(queue_name, redis_url=redis_server.url) as queue:
         assert await queue.add_bulk([]) == []
-        with pytest.raises(ConfigError, match="job 1 has the keys"):
+        with pytest.raises(ConfigError, match="job 1: it has the keys"):
             await queue.add_bulk([{"name": "a", "data": 1}, {"name": "a", "dat": 1}])
-        with pytest.raises(EncodeError):
+        with pytest.raises(EncodeError, match="job 1: the data cannot be encoded"):
             await queue.add_bulk([{"name": "a", "data": 1}, {"name": "a", "data": object()}])
+        with pytest.raises(ConfigError, match="job 0: attempts is 0"):
+            await queue.add_bulk([{"name": "a", "data": 1, "attempts": 0}])
+        wrong: Any = [("a", 1)]
+        with pytest.raises(TypeError, match=r"job 0 is \('a', 1\); it must be a mapping"):
+            await queue.add_bulk(wrong)
+        with pytest.raises(TypeError, match="job_id is 5; it must be a string"):
+            await queue.cancel_delayed(5)  # type: ignore[arg-type]
     assert redis_server.command("EXISTS", key(queue_name, "stream")) == 0
 
 
@@ -286,7 +293,11 @@ async def _empty(server: Server, queue: str) -> bool:
         ({"delay_ms": -1}, "delay_ms is -1"),
         ({"delay_ms": float("nan")}, "delay_ms is nan"),
         ({"delay": timedelta(seconds=-1)}, "delay is -1000"),
-        ({"attempts": 0}, "at least once"),
+        ({"delay": 5}, "delay is 5; it must be a timedelta"),
+        ({"delay_ms": timedelta(seconds=1)}, "delay is for a timedelta"),
+        ({"attempts": 0}, "attempts is 0; it must be an integer, at least 1"),
+        ({"attempts": "3"}, "attempts is '3'"),
+        ({"backoff": "exponential"}, "backoff is 'exponential'; it must be milliseconds"),
         ({"backoff": -5}, "delay_ms is -5"),
         ({"backoff": {"kind": "odd", "delay_ms": 1}}, "'odd' is unknown"),
         ({"backoff": {"delays": 1}}, "delays"),

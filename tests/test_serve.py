@@ -138,7 +138,7 @@ async def test_when_one_worker_fails_the_other_may_finish(
         ("program:workers", "refused"),
     ],
 )
-def test_what_cannot_run_is_said_in_one_line(tmp_path: Path, place: str, said: str) -> None:
+def test_what_cannot_run_is_said(tmp_path: Path, place: str, said: str) -> None:
     (tmp_path / "program.py").write_text(f"queue = 'q'\n{PROGRAM}")
     environment = {**os.environ, "CHASQUIMQ_URL": "redis://127.0.0.1:1"}
     command = [CHASQUI, "worker", place]
@@ -146,8 +146,8 @@ def test_what_cannot_run_is_said_in_one_line(tmp_path: Path, place: str, said: s
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (1, "")
-    last = done.stderr.splitlines()[-1]
-    assert said in last
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.any_server

@@ -101,7 +101,7 @@ def test_errors_are_those_of_queue(redis_server: Server, queue_name: str) -> Non
             queue.add("n", 1, job_id="")
         with pytest.raises(errors.NotSupportedError, match="repeat"):
             queue.add("n", 1, repeat={"every": 5})
-        with pytest.raises(errors.ConfigError, match="job 0 has the keys"):
+        with pytest.raises(errors.ConfigError, match="job 0: it has the keys"):
             queue.add_bulk([{"name": "n", "dat": 1}])
         with pytest.raises(errors.ConfigError, match="pack is 0"):
             queue.add_bulk([], pack=0)

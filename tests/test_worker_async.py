@@ -381,10 +381,19 @@ def test_options_that_cannot_work_are_refused_when_the_worker_is_made() -> None:
         {"concurrency": -1},
         {"max_attempts": 2.5},
         {"job_timeout": 0},
+        {"job_timeout": "5"},
+        {"job_timeout": float("inf")},
+        {"read_count": 0},
+        {"read_block_ms": 0},
     ]
     for options in mistakes:
         with pytest.raises(ConfigError, match=next(iter(options))):
             Worker("q", _coroutine, **options)
+    no_text: Any = 5
+    with pytest.raises(TypeError, match="queue_name is 5; it must be a string"):
+        Worker(no_text, _coroutine)
+    with pytest.raises(TypeError, match="redis_url is 5; it must be a string"):
+        Worker("q", _coroutine, redis_url=no_text)
     for name in ("run_scheduler", "store_results", "result_ttl_ms", "scheduler_tick_ms"):
         feature: dict[str, Any] = {name: True}
         with pytest.raises(NotSupportedError, match=name):

@@ -7,7 +7,14 @@ from ._address import locate
 from ._codec import decode
 from ._credentials import Credentials, asked, native
 from ._native import Mailbox, Producer
-from ._options import Durability, as_durability, check_jobs_an_entry, either, naturals
+from ._options import (
+    Durability,
+    as_durability,
+    check_jobs_an_entry,
+    check_text,
+    either,
+    naturals,
+)
 from .errors import ConfigError, DecodeError, ShutdownError
 
 
@@ -66,6 +73,7 @@ class BaseQueue:
             replicas=replicas,
             durability_timeout_ms=durability_timeout_ms,
         )
+        check_text(name=name, redis_url=redis_url)
         check_jobs_an_entry("batch", batch)
         _logs.follow_level()
         self._name = name

@@ -39,7 +39,7 @@ def decode(payload: bytes) -> Any:
 
 
 def _data(job: "Job") -> Any:
-    """What the producer added, decoded at the first look."""
+    """What the producer added, as ``Queue.add`` says, decoded at the first look."""
     data = job._kept()
     if data is None:
         data = decode(job._payload())

@@ -128,7 +128,9 @@ class Job:
         """The name it was added with."""
     @property
     def data(self) -> Any:
-        """What the producer added, decoded at the first look.
+        """What the producer added, as ``Queue.add`` says, decoded at the first look.
+
+        Of a job that ``add`` has returned, the very object that was given.
 
         Raises ``DecodeError`` for bytes that are no msgpack.
         """

@@ -38,6 +38,28 @@ def naturals(**values: int | None) -> None:
             raise ConfigError(f"{name} is {value!r}; it must be an integer, at least 0")
 
 
+def positives(**values: int | None) -> None:
+    """Raise ``ConfigError`` for a number that is no integer or less than 1."""
+    naturals(**values)
+    for name, value in values.items():
+        if value == 0:
+            raise ConfigError(f"{name} is 0; it must be at least 1")
+
+
+def check_text(**values: str | None) -> None:
+    """Raise ``TypeError`` for what is no string."""
+    for name, value in values.items():
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{name} is {value!r}; it must be a string")
+
+
+def check_seconds(name: str, value: float, most: float = math.inf) -> None:
+    """Raise ``ConfigError`` for what is no number of seconds from 0 to ``most``."""
+    if not isinstance(value, int | float) or not 0 <= value <= most:
+        bound = "at least 0" if most == math.inf else f"0 to {most:g}"
+        raise ConfigError(f"{name} is {value!r}; it must be {bound} seconds")
+
+
 def check_jobs_an_entry(name: str, value: object) -> None:
     """Raise ``ConfigError`` for a number of jobs that cannot share an entry of the stream."""
     if not isinstance(value, int) or not 1 <= value <= MOST_PACKED:
@@ -72,6 +94,10 @@ def when(delay_ms: float | datetime | None, delay: timedelta | None) -> When:
     if delay is not None:
         if delay_ms is not None:
             raise ConfigError("delay_ms and delay are both given; give one of them")
+        if not isinstance(delay, timedelta):
+            raise ConfigError(
+                f"delay is {delay!r}; it must be a timedelta: delay_ms is for numbers"
+            )
         return _milliseconds("delay", delay / timedelta(milliseconds=1)), None
     if isinstance(delay_ms, datetime):
         aware = delay_ms if delay_ms.tzinfo else delay_ms.replace(tzinfo=timezone.utc)
@@ -83,5 +109,6 @@ def when(delay_ms: float | datetime | None, delay: timedelta | None) -> When:
 
 def _milliseconds(name: str, value: float) -> int:
     if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value < 2**63:
-        raise ConfigError(f"{name} is {value!r}; it must be at least 0 and finite")
+        hint = ": delay is for a timedelta" if isinstance(value, timedelta) else ""
+        raise ConfigError(f"{name} is {value!r}; it must be a number, at least 0 and finite{hint}")
     return round(value)

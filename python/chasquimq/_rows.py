@@ -9,7 +9,7 @@ from ._codec import encode
 from ._options import Durability, as_durability, check_jobs_an_entry, refuse, when
 from ._types import Row
 from .backoff import Backoff, as_backoff
-from .errors import ConfigError, EncodeError
+from .errors import ConfigError, EncodeError, NotSupportedError
 
 Given = tuple[
     str | None,
@@ -46,7 +46,7 @@ def row(name: str, data: Any, given: Given = _NONE_GIVEN) -> Row:
         return name, payload, None, data
     _, delay_ms, delay, attempts, backoff, durability = given
     if attempts is not None and (not isinstance(attempts, int) or not 1 <= attempts < 2**32):
-        raise ConfigError(f"attempts is {attempts!r}; a job runs at least once")
+        raise ConfigError(f"attempts is {attempts!r}; it must be an integer, at least 1")
     named = None if durability is None else as_durability(durability)
     options = job_id, when(delay_ms, delay), attempts, as_backoff(backoff), named
     return name, payload, options, data
@@ -63,15 +63,18 @@ def rows(jobs: Iterable[Mapping[str, Any]], pack: int) -> list[Row]:
     for index, job in enumerate(jobs):
         try:
             name, data = job["name"], job["data"]
-        except KeyError:
+        except (KeyError, TypeError):
             raise _bad_keys(index, job) from None
-        if len(job) > 2:
-            found.append(row(name, data, _given(index, job)))
-        elif name is checked:
-            found.append((name, encode(data), None, data))
-        else:
-            found.append(row(name, data))
-            checked = name  # mostly they have one name
+        try:
+            if len(job) > 2:
+                found.append(row(name, data, _given(job)))
+            elif name is checked:
+                found.append((name, encode(data), None, data))
+            else:
+                found.append(row(name, data))
+                checked = name  # mostly they have one name
+        except (ConfigError, EncodeError, NotSupportedError, TypeError) as error:
+            raise type(error)(f"job {index}: {error}") from error
     return found
 
 
@@ -80,15 +83,21 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _given(index: int, job: Mapping[str, Any]) -> Any:
+def _given(job: Mapping[str, Any]) -> Any:
     if job.keys() - _KEYS:
-        raise _bad_keys(index, job)
+        raise ConfigError(_keys(job))
     refuse(repeat=job.get("repeat"), missed_fires=job.get("missed_fires"))
     return tuple(map(job.get, _OPTIONS))
 
 
-def _bad_keys(index: int, job: Mapping[str, Any]) -> ConfigError:
-    return ConfigError(
-        f"job {index} has the keys {sorted(job)}: name and data are required, "
+def _bad_keys(index: int, job: object) -> Exception:
+    if isinstance(job, Mapping):
+        return ConfigError(f"job {index}: {_keys(job)}")
+    return TypeError(f"job {index} is {job!r}; it must be a mapping with name and data")
+
+
+def _keys(job: Mapping[str, Any]) -> str:
+    return (
+        f"it has the keys {sorted(job)}; name and data are required, "
         f"{', '.join(sorted(_KEYS - {'name', 'data'}))} are possible"
     )

@@ -12,7 +12,7 @@ from ._hub import hub
 from ._native import Consumer
 from ._threads import Threads
 from ._work import Batches, Singles
-from .errors import ShutdownError
+from .errors import ChasquiError, ShutdownError
 
 logger = logging.getLogger("chasquimq.worker")
 
@@ -69,14 +69,23 @@ class Session:
         """Whether ``close`` was called."""
         return self._closing is not None
 
+    def check_loop(self) -> None:
+        """Raise ``ChasquiError`` in another event loop than its own."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise ChasquiError(
+                f"the worker of queue {self._name!r} runs in another event loop, where it must be "
+                "called: asyncio.run_coroutine_threadsafe(worker.close(), its_loop)"
+            )
+
     async def open(self) -> None:
         """Connect and begin to run jobs."""
         self._ticket = await self._hub.subscribe(self._consumer.start, self._notice)
 
     def fail(self, error: BaseException) -> None:
         """Tell those who wait for the end that it could not open."""
-        self.ended.set_exception(error)
-        self.ended.exception()  # whoever opened it has it too: nobody else need wait
+        if not self.ended.done():  # as after a close in the middle of opening
+            self.ended.set_exception(error)
+            self.ended.exception()  # whoever opened it has it too: nobody else need wait
 
     def close(self, timeout: float) -> asyncio.Task[None]:
         """Take no more jobs and end within ``timeout`` seconds; later calls can shorten it."""
@@ -123,7 +132,8 @@ class Session:
         await self._disconnect(min(max(FLUSH, left), LONGEST_FLUSH))
         if self._ticket is not None:
             self._hub.unsubscribe(self._ticket)
-        self.ended.set_result(None)
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     async def _idle_or_deadline(self) -> None:
         while self._pool.busy() and (left := self._deadline - self._loop.time()) > 0:
@@ -146,7 +156,7 @@ class Session:
             logger.exception("worker of queue %r: closing failed", self._name)
         else:
             logger.info(
-                "worker of queue %r closed: %d jobs finished, %d handed back, %d abandoned",
+                "worker of queue %r closed: %d runs ended, %d jobs handed back, %d abandoned",
                 self._name,
                 finished,
                 released,

@@ -67,4 +67,8 @@ def as_backoff(backoff: Backoff | None) -> BackoffSpec | None:
             return BackoffSpec(**backoff)
         except TypeError as error:
             raise ConfigError(f"backoff {dict(backoff)!r}: {error}") from error
+    if not isinstance(backoff, int):
+        raise ConfigError(
+            f"backoff is {backoff!r}; it must be milliseconds, a BackoffSpec or a mapping of one"
+        )
     return BackoffSpec.fixed(backoff)

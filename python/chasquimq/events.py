@@ -24,6 +24,23 @@ logger = logging.getLogger("chasquimq.events")
 GAP = "gap"
 """Among the events: some may be missing here."""
 
+NAMES = (
+    "completed",
+    "failed",
+    "retry-scheduled",
+    "dlq",
+    "delayed",
+    "waiting",
+    "promoted",
+    "active",
+    "released",
+    "cancelled",
+    "replayed",
+    "purged",
+    GAP,
+)
+"""Of the events of this version."""
+
 EVERY = "*"
 """For callbacks: whatever happens."""
 
@@ -148,6 +165,8 @@ class QueueEvents:
         """
         if not callable(callback):
             raise TypeError(f"{callback!r} is no callback: give a function that takes the event")
+        if name != EVERY and name not in NAMES:
+            logger.warning("no event of this version is named %r: %s", name, ", ".join(NAMES))
         self._callbacks.append((name, callback))
 
     async def run(self) -> None:

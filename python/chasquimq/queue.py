@@ -10,7 +10,7 @@ from ._adding import Adding
 from ._base import BaseQueue, DeadJob, checked_job_id, with_data
 from ._hub import hub
 from ._native import Job
-from ._options import Durability, naturals, refuse
+from ._options import Durability, check_text, naturals, refuse
 from ._rows import row, rows
 from .backoff import Backoff
 
@@ -75,11 +75,19 @@ class Queue(BaseQueue):
     ) -> Job:
         """Add a job; it is accepted when this returns.
 
+        ``data`` go as msgpack: ``None``, booleans, numbers, strings, bytes, lists, dicts and
+        datetimes with a time zone come to the handler as they were; tuples and sets as lists,
+        dataclasses as dicts, enums as their values; dates, naive datetimes, UUIDs and Decimals as
+        strings.
+
         ``delay_ms`` is milliseconds from now or the time at which it becomes ready (naive: UTC),
-        ``delay`` the same as a timedelta. ``attempts`` counts all runs, the first included;
-        ``backoff`` is the wait between them; both default to the worker's. While a job of this
-        ``job_id`` is waiting, delayed, running or retrying, adding it again changes nothing.
-        ``durability`` beats the queue's.
+        ``delay`` the same as a timedelta. ``attempts`` counts all runs, the first included
+        (default: the worker's ``max_attempts``); ``backoff`` is the wait between them (default: 100
+        ms that double up to 30 s, plus up to 100 ms at random). ``durability`` beats the queue's.
+
+        While a job of this ``job_id`` is waiting, delayed, running or retrying, adding it again
+        changes nothing, and nothing tells: the ``Job`` that is returned shows what was given, not
+        what is stored. The id is free again when the job is done or dead.
 
         When the connection breaks before the reply, the job is sent again for up to ten seconds,
         and added once all the same, even when it has been done meanwhile.
@@ -148,6 +156,7 @@ class Queue(BaseQueue):
 
     async def cancel_delayed(self, job_id: str) -> bool:
         """Take back a delayed or retrying job; ``False`` when there is none of this id."""
+        check_text(job_id=job_id)
         return bool(await self._call(self._producer.cancel_delayed, job_id))
 
     async def peek_dlq(self, limit: int = 20) -> list[DeadJob]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ._base import BaseQueue, DeadJob, checked_job_id, with_data
 from ._native import Added, Job, Mailbox, without_ids
-from ._options import Durability, naturals, refuse
+from ._options import Durability, check_text, naturals, refuse
 from ._rows import now_ms, row, rows
 from ._types import Row
 from ._waiting import background_mailbox, call, refuse_event_loop
@@ -98,6 +98,7 @@ class SyncQueue(BaseQueue):
 
     def cancel_delayed(self, job_id: str) -> bool:
         """Take back a delayed or retrying job; ``False`` when there is none of this id."""
+        check_text(job_id=job_id)
         return bool(self._call(self._producer.cancel_delayed, job_id))
 
     def peek_dlq(self, limit: int = 20) -> list[DeadJob]:

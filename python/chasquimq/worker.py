@@ -7,7 +7,14 @@ from ._address import locate
 from ._credentials import Credentials, asked, native
 from ._handlers import BatchHandler, Handler, is_async
 from ._native import Consumer
-from ._options import naturals, refuse, socket_address
+from ._options import (
+    check_seconds,
+    check_text,
+    naturals,
+    positives,
+    refuse,
+    socket_address,
+)
 from ._session import Session
 from .errors import ConfigError, ShutdownError
 
@@ -124,15 +131,14 @@ class Worker:
             batch=batch,
             consumer_max_idle_secs=consumer_max_idle_secs,
         )
+        positives(read_block_ms=read_block_ms, read_count=read_count, batch=batch)
+        check_text(queue_name=queue_name, redis_url=redis_url, group=group, consumer_id=consumer_id)
         socket_address("metrics_addr", metrics_addr)
-        if job_timeout is not None and not 0 < job_timeout < float("inf"):
-            raise ConfigError(f"job_timeout is {job_timeout!r}; it must be more than 0 seconds")
-        if batch == 0:
-            raise ConfigError("batch is 0; a batch has at least 1 job")
-        if not 0 <= batch_wait <= LONGEST_WAIT:
-            raise ConfigError(
-                f"batch_wait is {batch_wait!r}; it must be 0 to {LONGEST_WAIT} seconds"
-            )
+        if job_timeout is not None:
+            check_seconds("job_timeout", job_timeout)
+            if job_timeout in (0, float("inf")):
+                raise ConfigError(f"job_timeout is {job_timeout}; leave it out for no limit")
+        check_seconds("batch_wait", batch_wait, LONGEST_WAIT)
         self._name = queue_name
         self._handler = handler
         self._in_threads = not is_async(handler)
@@ -201,9 +207,9 @@ class Worker:
         their jobs go back with the attempt unchanged. SIGTERM and SIGINT are the program's.
 
         Raises the errors of the connection when it cannot start; once started it goes on through
-        every fault of the server and the network. When a handler raises
-        KeyboardInterrupt, as Ctrl-C does, the worker stops at once, its jobs go back and this raises
-        it. SystemExit is an error like any other.
+        every fault of the server and the network. When a handler raises KeyboardInterrupt, the
+        worker stops at once, its jobs go back and this raises it. SystemExit is an error like any
+        other.
         """
         await self._wait_until_ended(await self._open())
 
@@ -215,11 +221,11 @@ class Worker:
         unchanged. Returns when nothing runs any more; called from a handler, at once.
         """
         seconds = CLOSE_SECONDS if timeout is None else timeout
-        if not seconds >= 0:
-            raise ConfigError(f"timeout is {timeout!r}; it must be at least 0 seconds")
+        check_seconds("timeout", seconds)
         if self._session is None:
             self._closed = True
             return
+        self._session.check_loop()
         ending = self._session.close(seconds)
         if not self._session.is_handler(asyncio.current_task()):
             await asyncio.shield(ending)
@@ -247,6 +253,7 @@ class Worker:
     async def _open(self) -> Session:
         self._consumer.check()
         if self._session is not None and not self.is_closed:
+            self._session.check_loop()
             return self._session
         if self.is_closed:
             raise ShutdownError(f"the worker of queue {self._name!r} is closed: make a new one")

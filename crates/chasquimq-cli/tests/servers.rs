@@ -57,7 +57,10 @@ async fn a_printed_rule_makes_a_user_who_may_do_just_this() {
     let (code, out, err) = run(&["dlq", "replay", &queue, "--yes", "--url", &both]).await;
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     let dlq = format!("{{chasqui:{queue}}}:dlq");
-    server.command(&["XADD", &dlq, "*", "id", "one"]).await;
+    server.command(&["XADD", &dlq, "*", "id", "one", "j", "no job"]).await;
+    let (code, out, err) = run(&["dlq", "peek", &queue, "--json", "--url", &server.url()]).await;
+    let dead: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &dead["job_id"], &dead["data"]), (0, &"one".into(), &Value::Null), "{err}");
     for action in ["replay", "purge"] {
         let (code, _, err) = run(&["dlq", action, &queue, "--url", &server.url()]).await;
         assert_eq!((code, err.as_str()), (1, "chasqui: this changes the queue: say --yes\n"));

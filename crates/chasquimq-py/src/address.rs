@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chasquimq::ErrorKind;
 use chasquimq_embedded::{DEFAULT_URL, EmbeddedServer, Options, is_embedded_url};
 use pyo3::FromPyObject;
 use tokio::task::spawn_blocking;
@@ -24,6 +25,8 @@ pub struct Address {
 /// A server to connect to; an embedded one lives at least as long as this.
 pub struct Server {
     pub url: String,
+    /// Nobody named it: it is the last resort.
+    is_guessed: bool,
     lease: Option<EmbeddedServer>,
 }
 
@@ -47,12 +50,13 @@ impl Address {
             Some(_) => None,
             None => attach(&options),
         };
+        let is_guessed = lease.is_none() && self.url.is_none();
         let url = match (&lease, &self.url) {
             (Some(lease), _) => lease.url(),
             (None, Some(url)) => url.clone(),
             (None, None) => LOCALHOST.to_owned(),
         };
-        Ok(Server { url, lease })
+        Ok(Server { url, is_guessed, lease })
     }
 }
 
@@ -65,6 +69,15 @@ fn attach(options: &Options) -> Option<EmbeddedServer> {
 }
 
 impl Server {
+    /// Why it could not be connected to.
+    pub fn refused(&self, error: chasquimq::Error) -> Failure {
+        if self.is_guessed && error.kind() == ErrorKind::Connection {
+            Failure::NoServer(error)
+        } else {
+            error.into()
+        }
+    }
+
     /// Gives the lease back; the last one out waits for the end of an embedded server.
     pub async fn leave(self) -> Result<(), Failure> {
         let Some(lease) = self.lease else { return Ok(()) };

@@ -263,7 +263,8 @@ impl Link {
             config.metrics = Arc::new(exporter.sink(config.queue_name.as_str()));
         }
         let server = self.address.resolve(&config.queue_name).await?;
-        let session = Session::start(&server.url, config).await?;
+        let session = Session::start(&server.url, config).await;
+        let session = session.map_err(|error| server.refused(error))?;
         let watch = exporter.as_ref().map(|exporter| exporter.watch(Arc::new(session.clone())));
         Ok(Opened {
             desk: Desk::new(session.clone(), self.lot),

@@ -32,6 +32,8 @@ pub enum Failure {
     Engine(Arc<chasquimq::Error>),
     /// Nobody knows whether this job was added.
     Unknown(Arc<chasquimq::Error>, JobId),
+    /// There is none at the last resort.
+    NoServer(chasquimq::Error),
     /// The development server's.
     Embedded(String),
     /// The exporter's.
@@ -61,6 +63,10 @@ impl From<Failure> for PyErr {
         match failure {
             Failure::Engine(error) => engine(&error),
             Failure::Unknown(error, id) => OutcomeUnknown::new_err((error.to_string(), vec![id])),
+            Failure::NoServer(error) => ConnectionFailed::new_err(format!(
+                "{error}; neither redis_url nor CHASQUIMQ_URL is set: set one, or use embedded:// for \
+                 a development server"
+            )),
             Failure::Embedded(text) => EmbeddedServerError::new_err(text),
             Failure::Metrics(error @ ExporterError::Address { .. }) => {
                 ConfigError::new_err(error.to_string())

@@ -187,7 +187,8 @@ impl Link {
 
     async fn connect(&self) -> Result<Connected, Failure> {
         let server = self.address.resolve(&self.config.queue_name).await?;
-        let engine = chasquimq::Producer::connect(&server.url, self.config.clone()).await?;
+        let engine = chasquimq::Producer::connect(&server.url, self.config.clone()).await;
+        let engine = engine.map_err(|error| server.refused(error))?;
         Ok(Connected { runtime: Handle::current(), engine, server: Mutex::new(Some(server)) })
     }
 

@@ -149,7 +149,8 @@ impl Link {
 
     async fn open(&self) -> Result<Opened, Failure> {
         let server = self.address.resolve(&self.queue).await?;
-        let tail = events::tail(&server.url, &self.queue, self.options.clone()).await?;
+        let tail = events::tail(&server.url, &self.queue, self.options.clone()).await;
+        let tail = tail.map_err(|error| server.refused(error))?;
         let began = tail.cursor().to_owned();
         let (tell, told) = mpsc::channel(MOST_WAITING);
         let failed = Arc::default();

@@ -50,7 +50,8 @@ impl<T> Producer<T> {
     }
 
     /// Sends the oldest dead jobs back to the queue with fresh attempts, at most `limit`; how many
-    /// went. Entries that cannot be read are passed over and stay.
+    /// went. Those that cannot be read are passed over and stay, and so do those with a chosen id that a
+    /// live job has.
     ///
     /// # Errors
     /// Those of the connection and the server.
@@ -58,10 +59,17 @@ impl<T> Producer<T> {
         let (mut replayed, mut after) = (0, None);
         while replayed < limit {
             let page = self.inner.store.dead(after.as_deref(), PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.dlq_id.clone());
-            let jobs: Vec<Replay> =
-                page.iter().filter_map(resurrect).take(limit - replayed).collect();
+            if page.is_empty() {
+                break;
+            }
+            let mut jobs: Vec<Replay> = Vec::new();
+            for entry in page {
+                if jobs.len() == limit - replayed {
+                    break;
+                }
+                after = Some(entry.dlq_id.clone());
+                jobs.extend(resurrect(&entry));
+            }
             let moved = self.inner.store.replay(&jobs).await?;
             replayed += moved.into_iter().filter(|moved| *moved).count();
         }

@@ -140,5 +140,25 @@ fn as_json(entry: &DlqEntry) -> Value {
         "attempt": entry.attempt,
         "lost": entry.lost,
         "failed_at_ms": entry.failed_at_ms,
+        "data": data(&entry.payload),
     })
+}
+
+/// Null where JSON cannot hold them, such as bytes, and where they are no msgpack.
+fn data(mut payload: &[u8]) -> Value {
+    let data = rmp_serde::from_read(&mut payload);
+    data.ok().filter(|_| payload.is_empty()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_are_shown_where_json_can_hold_them() {
+        assert_eq!(data(b"\x81\xa2to\xa3ada"), json!({"to": "ada"}));
+        for payload in [&b""[..], b"no job", b"\xc4\x01x", b"\x81\x01\x02", b"\xc1"] {
+            assert_eq!(data(payload), Value::Null, "{payload:?}");
+        }
+    }
 }

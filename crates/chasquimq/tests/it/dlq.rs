@@ -126,6 +126,27 @@ async fn replay_gives_fresh_attempts_and_passes_over_what_cannot_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn replay_passes_over_what_a_live_job_has_the_id_of() {
+    let (server, queue) = (shared_server().await, unique_queue("taken"));
+    let producer = producer(server, &queue).await;
+    for id in ["x", "y", "z"] {
+        producer.add_with_id(id, 1).await.unwrap();
+    }
+    let once = ConsumerConfig { max_attempts: 1, concurrency: 1, ..config(&queue) };
+    let worker = Worker::start(&server.url(), once, |_| async { Err(HandlerError::new("down")) });
+    worker.ran(3).await;
+    drained(server, &queue).await;
+    worker.finish().await;
+    let later = AddOptions::new().with_id("x");
+    producer.add_in_with_options(Duration::from_mins(1), 1, later).await.unwrap();
+    assert_eq!(producer.replay_dlq(1).await.unwrap(), 1);
+    assert_eq!(producer.replay_dlq(1).await.unwrap(), 1);
+    assert_eq!(producer.replay_dlq(1).await.unwrap(), 0);
+    let left = producer.peek_dlq(10).await.unwrap();
+    assert_eq!(left.iter().map(|job| job.job_id.as_str()).collect::<Vec<_>>(), ["x"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn purge_deletes_the_oldest_whatever_they_are() {
     let (server, queue) = (shared_server().await, unique_queue("purge"));
     let producer = producer(server, &queue).await;
