@@ -78,17 +78,18 @@ impl Batch {
         let store = &shared.store;
         let keep = shared.config.dlq_max_stream_len;
         let Self { completions, retries, burials, releases, places } = self;
+        // Completions first: what is settled is not looked at by the others.
         let answers = join!(
+            complete(shared, &completions.moves),
             unless_empty(&retries.moves, store.retry(group, consumer, &retries.moves)),
             unless_empty(&burials.moves, store.bury(group, consumer, &burials.moves, keep)),
             unless_empty(&releases.moves, store.release(group, consumer, &releases.moves)),
-            complete(shared, &completions.moves),
         );
         Answers {
-            completions: completions.answers(Ok(answers.3)),
-            retries: retries.answers(answers.0),
-            burials: burials.answers(answers.1),
-            releases: releases.answers(answers.2),
+            completions: completions.answers(Ok(answers.0)),
+            retries: retries.answers(answers.1),
+            burials: burials.answers(answers.2),
+            releases: releases.answers(answers.3),
             places,
         }
     }

@@ -81,6 +81,7 @@ local function spread()
 end
 
 local after = 7 + jobs * STRIDE
+look(ARGV[7], ARGV[after - STRIDE], 2 * jobs)
 for n = 1, jobs do
   local i = 7 + (n - 1) * STRIDE
   reply[n + 1] = 0

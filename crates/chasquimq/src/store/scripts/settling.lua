@@ -7,8 +7,17 @@ redis.call('XDEL', stream, '0-1') -- changes nothing, yet lets the script comple
 
 local maps, changed, delivered_again = {}, {}, false
 
+local held = {}
+
+-- Finds many that are this consumer's at once, which costs a third of a look at each.
+local function look(first, last, most)
+  for _, pending in ipairs(redis.call('XPENDING', stream, group, first, last, most, consumer)) do
+    held[pending[1]] = pending
+  end
+end
+
 local function owned(id)
-  local pending = redis.call('XPENDING', stream, group, id, id, 1)[1]
+  local pending = held[id] or redis.call('XPENDING', stream, group, id, id, 1)[1]
   delivered_again = delivered_again or pending and pending[4] > 1
   return pending and pending[2] == consumer
 end
