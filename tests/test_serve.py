@@ -16,15 +16,21 @@ from working import pending, stream_len
 CHASQUI = str(Path(sys.executable).parent / "chasqui")
 
 PROGRAM = """
-import asyncio, os
+import asyncio, os, sys
 from chasquimq import Worker
 
 async def wait(job):
     print("began", flush=True)
     while not os.path.exists(job.data):
         await asyncio.sleep(0.01)
-    if os.path.getsize(job.data):
+    how = open(job.data).read()
+    if how == "interrupt":
         raise KeyboardInterrupt
+    if how == "exit":
+        await asyncio.gather(leave())
+
+async def leave():
+    sys.exit(3)
 
 workers = [Worker(f"{queue}-{n}", wait, concurrency=1) for n in range(2)]
 handler = wait
@@ -65,6 +71,10 @@ class Program:
         assert self._process.stderr is not None
         assert any(text in line for line in self._process.stderr)
 
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def code(self) -> int:
         """Wait for its exit code."""
         return self._process.wait(timeout=20)
@@ -89,6 +99,30 @@ async def test_a_signal_lets_running_jobs_finish_and_hands_back_the_rest(
         assert program.ready() == [2, 2]
 
 
+async def test_a_signal_that_comes_twice_ends_an_idle_program_well(
+    redis_server: Server, queue_name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "done").touch()
+    with Program(redis_server, queue_name, tmp_path) as program:
+        await program.begin(0, "done")
+        program.signal(signal.SIGTERM)
+        program.says("closing within 30 s")
+        while program.is_running():
+            program.signal(signal.SIGTERM)
+        assert program.code() == 0
+
+
+async def test_a_task_of_a_handler_that_exits_is_named(
+    redis_server: Server, queue_name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "exit").write_text("exit")
+    with Program(redis_server, queue_name, tmp_path) as program:
+        await program.begin(0, "exit")
+        program.says("a task that a handler has made raised SystemExit(3)")
+        assert program.code() == 1
+        assert program.ready() == [1, 0]
+
+
 async def test_another_signal_hands_back_running_jobs_too(
     redis_server: Server, queue_name: str, tmp_path: Path
 ) -> None:
@@ -97,7 +131,7 @@ async def test_another_signal_hands_back_running_jobs_too(
             await program.begin(worker, "never")
         program.signal(signal.SIGINT)
         program.says("closing within 30 s")
-        await asyncio.sleep(1.1)  # until another signal is not the first one again
+        await asyncio.sleep(2)  # until another signal is not the first one again
         program.signal(signal.SIGINT)
         assert program.code() == 0
         assert program.ready() == [1, 1]
@@ -117,7 +151,7 @@ async def test_without_grace_running_jobs_go_back_at_once(
 async def test_when_one_worker_fails_the_other_may_finish(
     redis_server: Server, queue_name: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "fatal").write_text("!")
+    (tmp_path / "fatal").write_text("interrupt")
     with Program(redis_server, queue_name, tmp_path) as program:
         await program.begin(1, "done")
         await program.begin(0, "fatal")
@@ -133,7 +167,9 @@ async def test_when_one_worker_fails_the_other_may_finish(
     [
         ("absent:worker", "there is no module 'absent' here or installed"),
         ("program", "program:worker does not exist; it must be a Worker, or a list of them"),
-        ("./program.py", "'./program.py' is no MODULE:NAME, such as emails:worker for"),
+        ("./program", "'./program' is no MODULE:NAME, such as emails:worker for"),
+        ("program.py", "'program.py' is no MODULE:NAME"),
+        (":worker", "':worker' is no MODULE:NAME"),
         ("program:handler", "program:handler is <function wait"),
         ("program:workers", "refused"),
     ],

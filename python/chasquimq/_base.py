@@ -11,6 +11,7 @@ from ._options import (
     Durability,
     as_durability,
     check_jobs_an_entry,
+    check_optional_text,
     check_text,
     either,
     naturals,
@@ -73,7 +74,8 @@ class BaseQueue:
             replicas=replicas,
             durability_timeout_ms=durability_timeout_ms,
         )
-        check_text(name=name, redis_url=redis_url)
+        check_text(name=name)
+        check_optional_text(redis_url=redis_url)
         check_jobs_an_entry("batch", batch)
         _logs.follow_level()
         self._name = name

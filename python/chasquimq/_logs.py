@@ -13,7 +13,8 @@ job_logger = logging.getLogger("chasquimq.jobs")
 def follow_level() -> None:
     """Have the engine keep the lines that the loggers want, as they are set now."""
     engine = min(logging.INFO, max(logger.getEffectiveLevel(), logging.DEBUG))
-    set_log_levels(engine, job_logger.getEffectiveLevel())
+    silent = not job_logger.isEnabledFor(logging.ERROR)
+    set_log_levels(engine, logging.CRITICAL if silent else logging.WARNING)
 
 
 def write(lines: Iterable[tuple[int, str, str]]) -> None:

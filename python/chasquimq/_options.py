@@ -3,6 +3,7 @@
 import math
 import re
 from datetime import datetime, timedelta, timezone
+from numbers import Real
 from typing import Literal, get_args
 
 from ._types import When
@@ -46,16 +47,21 @@ def positives(**values: int | None) -> None:
             raise ConfigError(f"{name} is 0; it must be at least 1")
 
 
-def check_text(**values: str | None) -> None:
+def check_text(**values: object) -> None:
     """Raise ``TypeError`` for what is no string."""
     for name, value in values.items():
-        if value is not None and not isinstance(value, str):
+        if not isinstance(value, str):
             raise TypeError(f"{name} is {value!r}; it must be a string")
+
+
+def check_optional_text(**values: object) -> None:
+    """Raise ``TypeError`` for what is neither ``None`` nor a string."""
+    check_text(**{name: value for name, value in values.items() if value is not None})
 
 
 def check_seconds(name: str, value: float, most: float = math.inf) -> None:
     """Raise ``ConfigError`` for what is no number of seconds from 0 to ``most``."""
-    if not isinstance(value, int | float) or not 0 <= value <= most:
+    if not isinstance(value, Real) or not 0 <= value <= most:
         bound = "at least 0" if most == math.inf else f"0 to {most:g}"
         raise ConfigError(f"{name} is {value!r}; it must be {bound} seconds")
 

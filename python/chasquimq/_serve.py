@@ -4,10 +4,12 @@ python -m chasquimq._serve MODULE:NAME SECONDS
 """
 
 import asyncio
+import functools
 import importlib
 import logging
 import signal
 import sys
+import time
 
 from .errors import ChasquiError
 from .worker import Worker
@@ -16,6 +18,8 @@ logger = logging.getLogger("chasquimq.worker")
 
 
 EXAMPLE = 'worker = Worker("emails", handle)'
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 TWICE = 1.0
 """Seconds within which a signal is the first one again: some tools send it to the group, too."""
@@ -32,7 +36,7 @@ def load(place: str) -> list[Worker]:
     """
     module_name, _, name = place.partition(":")
     name = name or "worker"
-    if not all(part.isidentifier() for part in module_name.split(".")):
+    if "/" in place or module_name.endswith(".py") or not all(module_name.split(".")):
         raise Unusable(
             f"{place!r} is no MODULE:NAME, such as emails:worker for {EXAMPLE} in emails.py"
         )
@@ -59,39 +63,47 @@ async def serve(workers: list[Worker], seconds: float) -> BaseException | None:
     """
     loop = asyncio.get_running_loop()
     closing: list[asyncio.Task[None]] = []
-    first = 0.0
     failures: list[BaseException] = []
+    ignored_until = 0.0
 
     def close(left: float) -> None:
-        nonlocal first
-        first = first or loop.time()
         closing.extend(loop.create_task(worker.close(left)) for worker in workers)
 
     def interrupt() -> None:
-        if not closing:
-            logger.info("closing within %g s; another signal hands running jobs back", seconds)
+        nonlocal ignored_until
+        now = time.monotonic()
+        if not ignored_until:
+            ignored_until = now + TWICE
             close(seconds)
-        elif loop.time() - first > TWICE:
-            logger.info("handing running jobs back")
+            logger.info("closing within %g s; another signal hands running jobs back", seconds)
+        elif now > ignored_until:
             close(0)
+            logger.info("handing running jobs back")
 
     async def run(worker: Worker) -> None:
         try:
             await worker.run()
-        except (Exception, KeyboardInterrupt, SystemExit) as error:
+        except (Exception, KeyboardInterrupt) as error:
             failures.append(error)
             logger.error("worker of queue %r failed: %s", worker.name, str(error) or repr(error))
             if not closing:
                 close(seconds)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         loop.add_signal_handler(number, interrupt)
     await asyncio.gather(*map(run, workers))
     await asyncio.gather(*closing)
-    # Threads of the handlers' own may hold the process up: then a signal ends it.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # Threads of the handlers' own may hold the process up: then another signal ends it.
+    for number in SIGNALS:
         loop.remove_signal_handler(number)
+        signal.signal(number, functools.partial(_end, ignored_until))
     return failures[0] if failures else None
+
+
+def _end(ignored_until: float, number: int, _frame: object) -> None:
+    if time.monotonic() > ignored_until:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
 
 def main() -> int:
@@ -105,7 +117,11 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    failure = asyncio.run(serve(workers, float(seconds)))
+    try:
+        failure = asyncio.run(serve(workers, float(seconds)))
+    except SystemExit as error:
+        logger.error("a task that a handler has made raised SystemExit(%s)", error.code)
+        return 1
     if failure is None:
         return 0
     if isinstance(failure, ChasquiError):  # the log has it

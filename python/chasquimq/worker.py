@@ -8,6 +8,7 @@ from ._credentials import Credentials, asked, native
 from ._handlers import BatchHandler, Handler, is_async
 from ._native import Consumer
 from ._options import (
+    check_optional_text,
     check_seconds,
     check_text,
     naturals,
@@ -132,7 +133,8 @@ class Worker:
             consumer_max_idle_secs=consumer_max_idle_secs,
         )
         positives(read_block_ms=read_block_ms, read_count=read_count, batch=batch)
-        check_text(queue_name=queue_name, redis_url=redis_url, group=group, consumer_id=consumer_id)
+        check_text(queue_name=queue_name, group=group)
+        check_optional_text(redis_url=redis_url, consumer_id=consumer_id)
         socket_address("metrics_addr", metrics_addr)
         if job_timeout is not None:
             check_seconds("job_timeout", job_timeout)
@@ -208,8 +210,8 @@ class Worker:
 
         Raises the errors of the connection when it cannot start; once started it goes on through
         every fault of the server and the network. When a handler raises KeyboardInterrupt, the
-        worker stops at once, its jobs go back and this raises it. SystemExit is an error like any
-        other.
+        worker stops at once, its jobs go back and this raises it. SystemExit in a handler is an
+        error like any other; in a task that a handler has made, asyncio ends the event loop with it.
         """
         await self._wait_until_ended(await self._open())
 
@@ -224,6 +226,8 @@ class Worker:
         check_seconds("timeout", seconds)
         if self._session is None:
             self._closed = True
+            return
+        if self._session.ended.done():
             return
         self._session.check_loop()
         ending = self._session.close(seconds)

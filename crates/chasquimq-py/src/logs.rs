@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Write};
+use std::mem::take;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -53,6 +54,8 @@ pub struct LogBuffer {
 struct Lines {
     waiting: VecDeque<Line>,
     dropped: usize,
+    /// The greatest of those that were dropped.
+    dropped_level: u8,
 }
 
 impl LogBuffer {
@@ -74,6 +77,7 @@ impl LogBuffer {
         let mut lines = lock(if line.1 == JOBS_TARGET { &self.jobs } else { &self.engine });
         if lines.waiting.len() == MOST_LINES {
             lines.dropped += 1;
+            lines.dropped_level = lines.dropped_level.max(line.0);
             return;
         }
         lines.waiting.push_back(line);
@@ -89,10 +93,10 @@ impl LogBuffer {
 impl Lines {
     fn drain(&mut self, target: &str) -> Vec<Line> {
         let mut drained: Vec<Line> = self.waiting.drain(..).collect();
-        let dropped = std::mem::take(&mut self.dropped);
+        let (dropped, level) = (take(&mut self.dropped), take(&mut self.dropped_level));
         if dropped > 0 {
             let text = format!("{dropped} more lines came faster than the event loop fetched them");
-            drained.push((python_level(Level::WARN), target.into(), text));
+            drained.push((level, target.into(), text));
         }
         drained
     }

@@ -56,20 +56,16 @@ impl<T> Producer<T> {
     /// # Errors
     /// Those of the connection and the server.
     pub async fn replay_dlq(&self, limit: usize) -> Result<usize> {
+        // Those that die again meanwhile come last, and are left for the next time.
+        let mut unseen = self.inner.store.dead_count().await?;
         let (mut replayed, mut after) = (0, None);
-        while replayed < limit {
-            let page = self.inner.store.dead(after.as_deref(), PAGE).await?;
-            if page.is_empty() {
-                break;
-            }
-            let mut jobs: Vec<Replay> = Vec::new();
-            for entry in page {
-                if jobs.len() == limit - replayed {
-                    break;
-                }
-                after = Some(entry.dlq_id.clone());
-                jobs.extend(resurrect(&entry));
-            }
+        while replayed < limit && unseen > 0 {
+            let count = PAGE.min(limit - replayed).min(unseen);
+            let page = self.inner.store.dead(after.as_deref(), count).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.dlq_id.clone());
+            unseen = unseen.saturating_sub(page.len());
+            let jobs: Vec<Replay> = page.iter().filter_map(resurrect).collect();
             let moved = self.inner.store.replay(&jobs).await?;
             replayed += moved.into_iter().filter(|moved| *moved).count();
         }

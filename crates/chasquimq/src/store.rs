@@ -299,6 +299,12 @@ impl Store {
         Ok(replies::dead(&self.call("dead", "XRANGE", args).await?))
     }
 
+    /// How many jobs are dead.
+    pub async fn dead_count(&self) -> Result<usize> {
+        let reply = self.call("dead", "XLEN", vec![bytes(&self.keys.dlq)]).await?;
+        Ok(usize::try_from(reply.int()).unwrap_or(0))
+    }
+
     /// Moves dead jobs back to the stream; per job whether it was moved.
     pub async fn replay(&self, jobs: &[Replay]) -> Result<Vec<bool>> {
         let mut replayed = Vec::with_capacity(jobs.len());

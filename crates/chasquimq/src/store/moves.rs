@@ -128,9 +128,12 @@ impl Store {
         let k = self.keys();
         let keys =
             [&k.stream, &k.settled, &k.events, &k.lingering, &k.delayed, &k.jobs, &k.retrying];
-        let mut args = self.preamble(group, consumer, 6 + batch.len() * 10);
+        let mut args = self.preamble(group, consumer, 8 + batch.len() * 10);
         let may_linger = batch.iter().all(|job| job.total == 1 && job.record.len() <= SMALL);
         args.extend([bytes(&k.wake), flag(may_linger), int(batch.len() as u64)]);
+        let entries = || batch.iter().map(|job| &job.entry);
+        let ends = [entries().min_by_key(|id| place(id)), entries().max_by_key(|id| place(id))];
+        args.extend(ends.map(|end| end.map_or("0-0".into(), bytes)));
         for job in batch {
             args.extend([bytes(&job.entry), int(job.total as u64), int(job.index as u64)]);
             args.extend([(&*job.id).into(), bytes(&job.record), int(job.backoff_ms)]);
@@ -213,6 +216,13 @@ impl Retry {
     fn is_told_in_lines(&self) -> bool {
         is_line(self.id.as_bytes()) && is_line(&self.name) && is_line(self.error.as_bytes())
     }
+}
+
+/// Where an entry stands in its stream.
+fn place(id: &Bytes) -> (u64, u64) {
+    let text = std::str::from_utf8(id).unwrap_or_default();
+    let (ms, number) = text.split_once('-').unwrap_or_default();
+    (ms.parse().unwrap_or(0), number.parse().unwrap_or(0))
 }
 
 /// The fields of the events that tell of retries.

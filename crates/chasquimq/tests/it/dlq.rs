@@ -147,6 +147,23 @@ async fn replay_passes_over_what_a_live_job_has_the_id_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn replay_sends_a_job_that_dies_again_at_once_no_second_time() {
+    let (server, queue) = (shared_server().await, unique_queue("again"));
+    let producer = producer(server, &queue).await;
+    producer.add_bulk((0..600).collect()).await.unwrap();
+    let worker = Worker::start(&server.url(), config(&queue), |_| async {
+        Err(HandlerError::unrecoverable("never"))
+    });
+    worker.ran(600).await;
+    drained(server, &queue).await;
+    assert_eq!(producer.replay_dlq(usize::MAX).await.unwrap(), 600);
+    worker.ran(1200).await;
+    drained(server, &queue).await;
+    assert_eq!(worker.count(), 1200);
+    worker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn purge_deletes_the_oldest_whatever_they_are() {
     let (server, queue) = (shared_server().await, unique_queue("purge"));
     let producer = producer(server, &queue).await;

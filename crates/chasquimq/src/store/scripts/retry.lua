@@ -1,13 +1,13 @@
 -- retry: running -> delayed. Writes jobs to their new place, then settles them in their entries.
 -- KEYS  5 delayed, 6 jobs, 7 retrying
--- ARGV  4 wake channel, 5 may linger (1|0), 6 jobs, then per job: entry id, jobs in the
---       entry, index, job id, record, backoff ms; then per event entry: first job it tells of, jobs,
+-- ARGV  4 wake channel, 5 may linger (1|0), 6 jobs, 7 and 8 the oldest and the newest of their entries,
+--       then per job: entry id, jobs in the entry, index, job id, record, backoff ms; then per event entry: first job it tells of, jobs,
 --       and of these, joined by line ends when they are several: ids, names, runs that failed,
 --       durations in us, error texts, runs to come, backoffs in ms
 -- Returns the number of jobs when all are stored, else
 --         {jobs stored, per job 1 stored | 0 not this consumer's or settled before | an error text,
 --          nothing changed, and at the end events dropped, if any}.
-local STRIDE, TOLD = 6, 9
+local JOBS, STRIDE, TOLD = 9, 6, 9 -- where jobs begin, arguments a job, arguments an event entry
 local jobs = tonumber(ARGV[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -80,10 +80,10 @@ local function spread()
   redis.pcall('ZREM', KEYS[5], long)
 end
 
-local after = 7 + jobs * STRIDE
-look(ARGV[7], ARGV[after - STRIDE], 2 * jobs)
+local after = JOBS + jobs * STRIDE
+look(ARGV[7], ARGV[8], 2 * jobs)
 for n = 1, jobs do
-  local i = 7 + (n - 1) * STRIDE
+  local i = JOBS + (n - 1) * STRIDE
   reply[n + 1] = 0
   if is_ours(i) then
     accepted[#accepted + 1] = i

@@ -201,6 +201,18 @@ async fn settling_what_another_holds_changes_nothing() {
 }
 
 #[tokio::test]
+async fn retry_knows_its_own_in_any_order_among_those_of_others() {
+    let queue = Queue::new().await;
+    let ids = queue.deliver(&["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]).await;
+    queue.hand_to(OTHER, &ids[4]).await;
+    let mixed = [7, 4, 9, 0, 2].map(|n| failed(&ids[n], 1, 0));
+    assert_eq!(verdicts(&queue.retry(&mixed).await), "ynyyy");
+    assert_eq!(verdicts(&queue.retry(&mixed).await), "nnnnn");
+    let rest = [1, 3, 5, 6, 8].map(|n| failed(&ids[n], 1, 0));
+    assert_eq!(verdicts(&queue.retry(&rest).await), "yyyyy");
+}
+
+#[tokio::test]
 async fn settling_publishes_nothing_when_events_are_off() {
     let off = EventsConfig { enabled: false, ..EventsConfig::default() };
     let queue = Queue::with(chasquimq_testkit::shared_server().await, off).await;
