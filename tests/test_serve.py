@@ -16,7 +16,7 @@ from working import pending, stream_len
 CHASQUI = str(Path(sys.executable).parent / "chasqui")
 
 PROGRAM = """
-import asyncio, os, sys
+import asyncio, os, sys, time
 from chasquimq import Worker
 
 async def wait(job):
@@ -26,6 +26,8 @@ async def wait(job):
     how = open(job.data).read()
     if how == "interrupt":
         raise KeyboardInterrupt
+    if how == "thread":
+        await asyncio.to_thread(time.sleep, 600)
     if how == "exit":
         await asyncio.gather(leave())
 
@@ -99,17 +101,22 @@ async def test_a_signal_lets_running_jobs_finish_and_hands_back_the_rest(
         assert program.ready() == [2, 2]
 
 
-async def test_a_signal_that_comes_twice_ends_an_idle_program_well(
+async def test_a_thread_that_a_handler_left_behind_holds_the_end_up_until_a_signal(
     redis_server: Server, queue_name: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "done").touch()
-    with Program(redis_server, queue_name, tmp_path) as program:
-        await program.begin(0, "done")
+    (tmp_path / "thread").write_text("thread")
+    with Program(redis_server, queue_name, tmp_path, "--grace", "0") as program:
+        await program.begin(0, "thread")
         program.signal(signal.SIGTERM)
-        program.says("closing within 30 s")
-        while program.is_running():
-            program.signal(signal.SIGTERM)
-        assert program.code() == 0
+        program.says("worker of queue")
+        program.says("worker of queue")
+        program.signal(signal.SIGTERM)  # the first one again
+        assert program.is_running()
+        await asyncio.sleep(2)  # until another signal is not the first one again
+        assert program.is_running()
+        program.signal(signal.SIGTERM)
+        assert program.code() == -signal.SIGTERM
+        assert program.ready() == [1, 0]
 
 
 async def test_a_task_of_a_handler_that_exits_is_named(

@@ -4,7 +4,6 @@ python -m chasquimq._serve MODULE:NAME SECONDS
 """
 
 import asyncio
-import functools
 import importlib
 import logging
 import signal
@@ -89,21 +88,20 @@ async def serve(workers: list[Worker], seconds: float) -> BaseException | None:
             if not closing:
                 close(seconds)
 
+    def end(number: int, _frame: object) -> None:
+        if time.monotonic() > ignored_until:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    # Not the loop's own handlers, which are gone before the process is.
     for number in SIGNALS:
-        loop.add_signal_handler(number, interrupt)
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(interrupt))
     await asyncio.gather(*map(run, workers))
     await asyncio.gather(*closing)
     # Threads of the handlers' own may hold the process up: then another signal ends it.
     for number in SIGNALS:
-        loop.remove_signal_handler(number)
-        signal.signal(number, functools.partial(_end, ignored_until))
+        signal.signal(number, end)
     return failures[0] if failures else None
-
-
-def _end(ignored_until: float, number: int, _frame: object) -> None:
-    if time.monotonic() > ignored_until:
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
 
 
 def main() -> int:

@@ -211,7 +211,7 @@ class Worker:
         Raises the errors of the connection when it cannot start; once started it goes on through
         every fault of the server and the network. When a handler raises KeyboardInterrupt, the
         worker stops at once, its jobs go back and this raises it. SystemExit in a handler is an
-        error like any other; in a task that a handler has made, asyncio ends the event loop with it.
+        error like any other; in a task that a handler made, asyncio ends the event loop with it.
         """
         await self._wait_until_ended(await self._open())
 
