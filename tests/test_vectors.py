@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from chasquimq import BackoffSpec, Job, Queue
+from chasquimq import BackoffSpec, Job, Queue, QueueEvents
 from chasquimq._codec import decode
 from chasquimq.errors import DecodeError
 from support.server import Server
@@ -105,3 +105,16 @@ async def test_what_python_adds_has_the_frozen_layout(
     assert first[7] is None
     assert second[3:6] == ["order-42", "", b"\xc0"]
     assert second[7] == {"r": [300, [1, 100, 60_000, 1.5, 250]], "u": True}
+
+
+@pytest.mark.any_server
+def test_callbacks_for_events_that_do_not_exist_are_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    vectors = json.loads((Path(__file__).parent / "vectors" / "events.json").read_text())
+    events = QueueEvents("q", redis_url="redis://127.0.0.1:1")
+    for name in ["*", "gap", *(vector["event"] for vector in vectors)]:
+        events.on(name, print)
+    assert caplog.text == ""
+    events.on("fail", print)
+    assert "no event of this version is named 'fail': completed, failed, " in caplog.text

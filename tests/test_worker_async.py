@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from chasquimq import Job, NotSupportedError, Queue, UnrecoverableError, Worker, _coroutines
+from chasquimq import (
+    Handler,
+    Job,
+    NotSupportedError,
+    Queue,
+    UnrecoverableError,
+    Worker,
+    _coroutines,
+)
 from chasquimq.errors import ConfigError
 from support.server import Server
 from working import (
@@ -259,10 +267,29 @@ async def test_a_handler_that_ignores_its_timeout_is_given_up(
     assert "ignores its cancellation" in caplog.text
 
 
-async def test_exit_in_a_handler_is_a_failed_run(redis_server: Server, queue_name: str) -> None:
-    async def handler(_job: Job) -> None:
-        sys.exit(3)
+INTERRUPT = KeyboardInterrupt()
 
+
+def _leave(_job: Job) -> None:
+    sys.exit(3)
+
+
+async def _leave_in_the_loop(job: Job) -> None:
+    _leave(job)
+
+
+def _interrupt(_job: Job) -> None:
+    raise INTERRUPT
+
+
+async def _interrupt_in_the_loop(job: Job) -> None:
+    _interrupt(job)
+
+
+@pytest.mark.parametrize("handler", [_leave, _leave_in_the_loop])
+async def test_exit_in_a_handler_is_a_failed_run(
+    redis_server: Server, queue_name: str, handler: Handler
+) -> None:
     async with working(redis_server, queue_name, handler) as (queue, worker):
         await queue.add("n", 1, attempts=1)
         await eventually_async(queue.peek_dlq, "the dead job")
@@ -272,14 +299,10 @@ async def test_exit_in_a_handler_is_a_failed_run(redis_server: Server, queue_nam
     assert dead["detail"].startswith("SystemExit: 3\n")
 
 
+@pytest.mark.parametrize("handler", [_interrupt, _interrupt_in_the_loop])
 async def test_an_interrupt_in_a_handler_stops_the_worker_and_hands_the_job_back(
-    redis_server: Server, queue_name: str
+    redis_server: Server, queue_name: str, handler: Handler
 ) -> None:
-    error = KeyboardInterrupt()
-
-    async def handler(_job: Job) -> None:
-        raise error
-
     async def caught(worker: Worker) -> BaseException | None:
         # asyncio would carry it out of the event loop, and pytest with it.
         try:
@@ -291,7 +314,7 @@ async def test_an_interrupt_in_a_handler_stops_the_worker_and_hands_the_job_back
     async with Queue(queue_name, redis_url=redis_server.url) as queue:
         added = await queue.add("n", 1)
         worker = Worker(queue_name, handler, redis_url=redis_server.url)
-        assert await caught(worker) is error
+        assert await caught(worker) is INTERRUPT
         assert worker.is_closed
     (job,) = await collect(redis_server, queue_name, 1)
     assert (job.id, job.attempt, job.lost) == (added.id, 0, 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chasquimq import Job, Queue, Worker
+from chasquimq import Job, Queue
 from support.server import Server
 from working import Heartbeat, eventually, eventually_async, stream_len, working
 
@@ -247,37 +247,6 @@ async def test_a_thread_over_its_timeout_is_given_up_and_replaced(
         release.set()
         await eventually(lambda: "its end does not count" in caplog.text, "the late end")
         assert len(await queue.peek_dlq()) == 1
-
-
-async def test_exit_in_a_thread_is_a_failed_run(redis_server: Server, queue_name: str) -> None:
-    def handler(_job: Job) -> None:
-        sys.exit(4)
-
-    async with working(redis_server, queue_name, handler) as (queue, worker):
-        await queue.add("n", 1, attempts=1)
-        await eventually_async(queue.peek_dlq, "the dead job")
-        (dead,) = await queue.peek_dlq()
-        assert worker.is_running
-    assert dead["detail"] is not None
-    assert dead["detail"].startswith("SystemExit: 4\n")
-
-
-async def test_an_interrupt_in_a_thread_stops_the_worker(
-    redis_server: Server, queue_name: str
-) -> None:
-    def handler(_job: Job) -> None:
-        raise KeyboardInterrupt
-
-    async with Queue(queue_name, redis_url=redis_server.url) as queue:
-        await queue.add("n", 1)
-        worker = Worker(queue_name, handler, redis_url=redis_server.url)
-        try:
-            await worker.run()
-        except KeyboardInterrupt:
-            assert worker.is_closed
-        else:
-            pytest.fail("run() returned")
-    assert stream_len(redis_server, queue_name) == 1
 
 
 LONG_JOB = """

@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import sys
 import sysconfig
 import time
@@ -23,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from . import BackoffSpec, Job, Queue, Worker
+from ._serve import serve
 
 QUEUE = "demo"
 RUNS = 2
+GRACE = 30.0
 BAR = 32
 
 
@@ -86,11 +87,9 @@ async def work(url: str) -> None:
     """Run jobs until SIGTERM or Ctrl-C."""
     logging.getLogger("chasquimq.jobs").setLevel(logging.CRITICAL)  # the report names what failed
     worker = Worker(QUEUE, parse, redis_url=url, concurrency=4)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with worker:
-        await stop.wait()
+    failure = await serve([worker], GRACE)
+    if failure is not None:
+        raise failure
 
 
 async def demo(url: str, processes: int) -> int:

@@ -122,14 +122,11 @@ class Worker:
         naturals(
             concurrency=concurrency,
             max_attempts=max_attempts,
-            read_block_ms=read_block_ms,
-            read_count=read_count,
             claim_min_idle_ms=claim_min_idle_ms,
             max_payload_bytes=max_payload_bytes,
             dlq_max_stream_len=dlq_max_stream_len,
             prefetch=prefetch,
             max_lost=max_lost,
-            batch=batch,
             consumer_max_idle_secs=consumer_max_idle_secs,
         )
         positives(read_block_ms=read_block_ms, read_count=read_count, batch=batch)
@@ -221,6 +218,9 @@ class Worker:
         Jobs that have not started go back at once. Running ones may finish until then; after that
         coroutines are cancelled, threads left to themselves, and their jobs go back, attempt
         unchanged. Returns when nothing runs any more; called from a handler, at once.
+
+        Raises ``ConfigError`` for a ``timeout`` that is none, and ``ChasquiError`` in another event
+        loop than that of ``run``: the worker goes on.
         """
         seconds = CLOSE_SECONDS if timeout is None else timeout
         check_seconds("timeout", seconds)

@@ -33,31 +33,23 @@ enum Action {
         url: Url,
     },
     /// Send the oldest dead jobs back to the queue, with fresh attempts.
-    Replay {
-        /// The queue.
-        queue: String,
-        /// Jobs to send back, at most.
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
-        /// Do not ask.
-        #[arg(long)]
-        yes: bool,
-        #[command(flatten)]
-        url: Url,
-    },
+    Replay(Change),
     /// Delete the oldest dead jobs for good, unreadable ones too.
-    Purge {
-        /// The queue.
-        queue: String,
-        /// Jobs to delete, at most.
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
-        /// Do not ask.
-        #[arg(long)]
-        yes: bool,
-        #[command(flatten)]
-        url: Url,
-    },
+    Purge(Change),
+}
+
+#[derive(Debug, clap::Args)]
+struct Change {
+    /// The queue.
+    queue: String,
+    /// Jobs that it is done to, at most.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    url: Url,
 }
 
 pub(crate) fn run(args: Args, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> {
@@ -73,7 +65,7 @@ pub(crate) fn run(args: Args, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> 
                 }
             })
         }
-        Action::Replay { queue, limit, yes, url } => {
+        Action::Replay(Change { queue, limit, yes, url }) => {
             let place = url.find(host, ui)?;
             if !yes {
                 confirm(&format!("Send up to {limit} dead jobs back to {queue}?"), ui)?;
@@ -83,7 +75,7 @@ pub(crate) fn run(args: Args, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> 
                 ui.line(format!("{replayed} jobs sent back to {queue}"))
             })
         }
-        Action::Purge { queue, limit, yes, url } => {
+        Action::Purge(Change { queue, limit, yes, url }) => {
             let place = url.find(host, ui)?;
             if !yes {
                 confirm(&format!("Delete up to {limit} dead jobs of {queue} for good?"), ui)?;
