@@ -76,9 +76,12 @@ impl ChaosProxy {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Closes every connection, in both directions.
+    /// Closes every connection, in both directions, and lets the replies of the next ones through.
     pub fn cut(&self) {
-        self.mode.send_modify(|mode| mode.cuts += 1);
+        self.mode.send_modify(|mode| {
+            mode.cuts += 1;
+            mode.drops_replies = false;
+        });
     }
 
     /// Holds everything back, or lets it flow again; nothing is lost or closed.
@@ -86,10 +89,10 @@ impl ChaosProxy {
         self.mode.send_modify(|mode| mode.stalled = stalled);
     }
 
-    /// Passes commands on and swallows their replies, or stops doing so. A connection that has lost a reply
-    /// is of no use afterwards: [`ChaosProxy::cut`] it.
-    pub fn drop_replies(&self, drops_replies: bool) {
-        self.mode.send_modify(|mode| mode.drops_replies = drops_replies);
+    /// Passes commands on and swallows their replies until [`ChaosProxy::cut`]: a reply that came after a
+    /// lost one would be taken for it.
+    pub fn drop_replies(&self) {
+        self.mode.send_modify(|mode| mode.drops_replies = true);
     }
 
     /// Closes every connection in place of its next reply: the command before it is done.

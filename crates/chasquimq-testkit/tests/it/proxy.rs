@@ -53,12 +53,15 @@ async fn a_stall_holds_everything_back_and_loses_nothing() {
 #[tokio::test]
 async fn dropped_replies_leave_the_command_done() {
     let (server, proxy, mut client) = connected().await;
-    proxy.drop_replies(true);
+    proxy.drop_replies();
     client.write_all(INCR).await.unwrap();
     timeout(A_WHILE, client.readable()).await.unwrap_err();
     assert_eq!(server.command(&["GET", "n"]).await.int(), 1);
     proxy.cut();
     assert_eq!(reply(&mut client).await, "");
+    let mut next = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
+    next.write_all(INCR).await.unwrap();
+    assert_eq!(reply(&mut next).await, ":2\r\n");
 }
 
 #[tokio::test]

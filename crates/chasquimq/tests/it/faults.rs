@@ -199,12 +199,11 @@ async fn a_settlement_whose_reply_was_lost_is_counted_once() {
     drained(&server, "q").await;
     producer.add_bulk((1..20).collect()).await.unwrap();
     worker.ran(20).await;
-    proxy.drop_replies(true);
+    proxy.drop_replies();
     eventually("the server has stored some of them", Duration::from_secs(5), || async {
         server.command(&["XLEN", &key("q", "dlq")]).await.int() > 1
     })
     .await;
-    proxy.drop_replies(false);
     proxy.cut();
     eventually("they are told", Duration::from_secs(15), || async {
         sink.record().dlq.len() == 20
@@ -237,12 +236,11 @@ async fn an_outage_after_a_lost_reply_makes_no_result_stale() {
     drained(&server, "q").await;
     producer.add_bulk((1..10).collect()).await.unwrap();
     worker.ran(10).await;
-    proxy.drop_replies(true);
+    proxy.drop_replies();
     eventually("the server has stored some of them", Duration::from_secs(5), || async {
         server.command(&["XLEN", &key("q", "dlq")]).await.int() > 1
     })
     .await;
-    proxy.drop_replies(false);
     proxy.refuse(true);
     proxy.cut();
     // Longer than a renewal is away, shorter than the lease: the entries cannot be anybody else's.

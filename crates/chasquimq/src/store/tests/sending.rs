@@ -47,10 +47,9 @@ impl<'s> Bed<'s> {
 
     /// Swallows replies until the server holds so many jobs; then breaks the connection.
     async fn lose_reply(&self, held: i64) {
-        self.proxy.drop_replies(true);
+        self.proxy.drop_replies();
         eventually("it is stored", PATIENCE, async || self.held().await == held).await;
         self.proxy.cut();
-        self.proxy.drop_replies(false);
     }
 
     async fn held(&self) -> i64 {
@@ -95,11 +94,10 @@ async fn sending_again_after_a_lost_reply_adds_nothing_twice() {
 async fn put_is_not_repeated_when_the_job_has_been_done_meanwhile() {
     let bed = Bed::new(shared_server().await, 10_000).await;
     let done = async {
-        bed.proxy.drop_replies(true);
+        bed.proxy.drop_replies();
         eventually("it is stored", PATIENCE, async || bed.held().await == 1).await;
         bed.queue.run(&["XTRIM", &bed.queue.key("stream"), "MAXLEN", "0"]).await;
         bed.proxy.cut();
-        bed.proxy.drop_replies(false);
     };
     let (added, ()) = tokio::join!(bed.store.add_all(jobs(1, false), vec![], free()), done);
     added.unwrap();
@@ -124,7 +122,7 @@ async fn an_outcome_that_stays_unknown_carries_the_ids_and_can_be_settled_later(
         let bed = Bed::new(shared_server().await, 400).await;
         let out = async {
             if stored {
-                bed.proxy.drop_replies(true);
+                bed.proxy.drop_replies();
                 eventually("it is stored", PATIENCE, async || bed.held().await == 2).await;
             } else {
                 bed.proxy.stall(true);
@@ -139,7 +137,6 @@ async fn an_outcome_that_stays_unknown_carries_the_ids_and_can_be_settled_later(
         assert!(error.to_string().contains(told), "{error}");
         assert_eq!(error.job_ids(), ["0", "1"], "those that were sent");
         bed.proxy.cut();
-        bed.proxy.drop_replies(false);
         bed.proxy.stall(false);
         bed.proxy.refuse(false);
         if stored {
@@ -219,11 +216,10 @@ async fn a_server_that_restarts_after_a_lost_reply_still_knows_of_the_call() {
     let server = Server::builder().aof(true).start().await;
     let bed = Bed::new(&server, 10_000).await;
     let restart = async {
-        bed.proxy.drop_replies(true);
+        bed.proxy.drop_replies();
         eventually("it is stored", PATIENCE, async || bed.held().await == 50).await;
         server.kill9();
         bed.proxy.cut();
-        bed.proxy.drop_replies(false);
         server.restart().await;
     };
     let (added, ()) = tokio::join!(bed.store.add_all(jobs(50, false), vec![], free()), restart);
@@ -259,10 +255,9 @@ async fn producers_whose_connections_are_cut_again_and_again_add_each_job_once()
         for round in 1..=20 {
             let more = async || bed.held().await > round * 60;
             eventually("more is added", PATIENCE, more).await;
-            bed.proxy.drop_replies(true);
+            bed.proxy.drop_replies();
             tokio::time::sleep(Duration::from_millis(2)).await;
             bed.proxy.cut();
-            bed.proxy.drop_replies(false);
         }
     };
     tokio::join!(adding, cutting);
