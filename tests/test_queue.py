@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from chasquimq import BackoffSpec, Job, NotSupportedError, Queue, UnrecoverableError
+from chasquimq import BackoffSpec, Job, NotSupportedError, Queue
 from chasquimq._address import locate
 from chasquimq.errors import ConfigError, EncodeError, QueueFull, ShutdownError
 from support.server import Server
-from working import Heartbeat, collect, eventually_async, key, stream_len, working
+from working import Heartbeat, collect, key, stream_len
 
 
 async def test_a_job_arrives_as_it_was_added(redis_server: Server, queue_name: str) -> None:
@@ -229,60 +229,6 @@ async def test_a_unique_job_is_added_once_while_it_lives(
         assert job.data == 1
         await queue.add_unique("n", 3, job_id="one")
         assert stream_len(redis_server, queue_name) == 1
-
-
-async def test_a_dead_job_tells_why_and_can_be_replayed(
-    redis_server: Server, queue_name: str
-) -> None:
-    healthy = False
-
-    async def handler(job: Job) -> None:
-        if not healthy:
-            raise UnrecoverableError(f"no such address: {job.data['to']}")
-
-    async with working(redis_server, queue_name, handler) as (queue, worker):
-        job = await queue.add("send", {"to": "ada"})
-        await eventually_async(queue.peek_dlq, "a dead job")
-        (dead,) = await queue.peek_dlq()
-        assert (dead["job_id"], dead["name"], dead["data"]) == (job.id, "send", {"to": "ada"})
-        assert (dead["reason"], dead["attempt"], dead["lost"]) == ("unrecoverable", 1, 0)
-        assert dead["detail"] is not None
-        assert dead["detail"].startswith("UnrecoverableError: no such address: ada\n")
-        assert "raise UnrecoverableError(" in dead["detail"]
-        assert abs(dead["failed_at_ms"] - job.created_at_ms) < 10_000
-        healthy = True
-        assert await queue.replay_dlq() == 1
-        assert await queue.peek_dlq() == []
-        await eventually_async(lambda: _empty(redis_server, queue_name), "the replayed job")
-        assert worker.is_running
-
-
-async def test_dead_jobs_can_be_deleted(redis_server: Server, queue_name: str) -> None:
-    async def handler(_job: Job) -> None:
-        raise UnrecoverableError
-
-    async def dead() -> list[Any]:
-        return [job["data"] for job in await queue.peek_dlq()]
-
-    async def all_dead() -> bool:
-        return len(await dead()) == 3
-
-    async with working(redis_server, queue_name, handler) as (queue, _):
-        for i in range(3):
-            await queue.add("n", i)
-        await eventually_async(all_dead, "dead jobs")
-        oldest, *others = await dead()
-        assert await queue.purge_dlq(limit=1) == 1
-        assert await dead() == others
-        assert oldest not in others
-        assert await queue.purge_dlq() == 2
-        assert await queue.purge_dlq() == 0
-        assert await dead() == []
-        assert stream_len(redis_server, queue_name) == 0
-
-
-async def _empty(server: Server, queue: str) -> bool:
-    return stream_len(server, queue) == 0
 
 
 @pytest.mark.any_server

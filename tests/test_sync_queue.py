@@ -73,7 +73,9 @@ async def test_dead_jobs_are_shown_and_sent_back(redis_server: Server, queue_nam
         with SyncQueue(queue_name, redis_url=redis_server.url) as queue:
             (dead,) = queue.peek_dlq()
             assert (dead["job_id"], dead["data"]) == (job.id, {"to": "ada"})
-            assert queue.replay_dlq() == 1
+            assert queue.peek_dlq(name="sent") == []
+            assert queue.purge_dlq(job_id="another") == 0
+            assert queue.replay_dlq(reason="unrecoverable") == 1
             assert queue.peek_dlq(limit=5) == []
             assert queue.purge_dlq() == 0
 

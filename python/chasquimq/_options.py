@@ -2,11 +2,12 @@
 
 import math
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from numbers import Real
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
-from ._types import When
+from ._types import Asked, When
 from .errors import ConfigError, NotSupportedError
 
 _SOCKET_ADDRESS = re.compile(r"((\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]+)?:)?(?P<port>\d{1,5})", re.ASCII)
@@ -16,6 +17,9 @@ MOST_PACKED = 256
 
 Durability = Literal["none", "replica", "aof"]
 """Who must have a job before it counts as added, beside the memory of the primary."""
+
+OneOrMore: TypeAlias = str | Iterable[str]
+"""A string, or several."""
 
 
 def as_durability(value: Durability) -> Durability:
@@ -45,6 +49,31 @@ def positives(**values: int | None) -> None:
     for name, value in values.items():
         if value == 0:
             raise ConfigError(f"{name} is 0; it must be at least 1")
+
+
+def one_or_more(name: str, value: OneOrMore | None) -> list[str]:
+    """Return them as a list; raise for what is no string, and for none at all, which is not any."""
+    if value is None:
+        return []
+    values = [value] if isinstance(value, str) else list(value)
+    for each in values:
+        check_text(**{name: each})
+    if not values:
+        raise ConfigError(f"{name} is empty; leave it out to mean any")
+    return values
+
+
+def dead_jobs(
+    job_id: OneOrMore | None,
+    name: OneOrMore | None,
+    reason: OneOrMore | None,
+) -> Asked:
+    """Return which dead jobs are meant, as the engine takes it."""
+    return (
+        one_or_more("job_id", job_id),
+        one_or_more("name", name),
+        one_or_more("reason", reason),
+    )
 
 
 def check_text(**values: object) -> None:

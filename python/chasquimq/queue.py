@@ -10,7 +10,7 @@ from ._adding import Adding
 from ._base import BaseQueue, DeadJob, checked_job_id, with_data
 from ._hub import hub
 from ._native import Job
-from ._options import Durability, check_text, naturals, refuse
+from ._options import Durability, OneOrMore, check_text, dead_jobs, naturals, refuse
 from ._rows import row, rows
 from .backoff import Backoff
 
@@ -159,20 +159,54 @@ class Queue(BaseQueue):
         check_text(job_id=job_id)
         return bool(await self._call(self._producer.cancel_delayed, job_id))
 
-    async def peek_dlq(self, limit: int = 20) -> list[DeadJob]:
-        """Return the oldest dead jobs; they stay dead."""
-        naturals(limit=limit)
-        return with_data(await self._call(self._producer.peek_dlq, limit))
+    async def peek_dlq(
+        self,
+        limit: int = 20,
+        *,
+        job_id: OneOrMore | None = None,
+        name: OneOrMore | None = None,
+        reason: OneOrMore | None = None,
+    ) -> list[DeadJob]:
+        """Return the oldest dead jobs; they stay dead.
 
-    async def replay_dlq(self, limit: int = 100) -> int:
-        """Send the oldest dead jobs back with fresh attempts; return how many went."""
+        ``job_id``, ``name`` and ``reason`` choose: one value, or several of which any fits.
+        ``reason`` is as in ``DeadJob``.
+        """
         naturals(limit=limit)
-        return int(await self._call(self._producer.replay_dlq, limit))
+        of = dead_jobs(job_id, name, reason)
+        return with_data(await self._call(self._producer.peek_dlq, limit, of))
 
-    async def purge_dlq(self, limit: int = 100) -> int:
-        """Delete the oldest dead jobs for good; return how many went."""
+    async def replay_dlq(
+        self,
+        limit: int = 100,
+        *,
+        job_id: OneOrMore | None = None,
+        name: OneOrMore | None = None,
+        reason: OneOrMore | None = None,
+    ) -> int:
+        """Send the oldest dead jobs back with fresh attempts; return how many went.
+
+        They are chosen as in ``peek_dlq``.
+        """
         naturals(limit=limit)
-        return int(await self._call(self._producer.purge_dlq, limit))
+        of = dead_jobs(job_id, name, reason)
+        return int(await self._call(self._producer.replay_dlq, limit, of))
+
+    async def purge_dlq(
+        self,
+        limit: int = 100,
+        *,
+        job_id: OneOrMore | None = None,
+        name: OneOrMore | None = None,
+        reason: OneOrMore | None = None,
+    ) -> int:
+        """Delete the oldest dead jobs for good; return how many went.
+
+        They are chosen as in ``peek_dlq``.
+        """
+        naturals(limit=limit)
+        of = dead_jobs(job_id, name, reason)
+        return int(await self._call(self._producer.purge_dlq, limit, of))
 
     async def close(self) -> None:
         """Disconnect. The last user of an embedded server waits until it has ended."""

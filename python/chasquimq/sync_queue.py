@@ -7,7 +7,7 @@ from typing import Any
 
 from ._base import BaseQueue, DeadJob, checked_job_id, with_data
 from ._native import Added, Job, Mailbox, without_ids
-from ._options import Durability, check_text, naturals, refuse
+from ._options import Durability, OneOrMore, check_text, dead_jobs, naturals, refuse
 from ._rows import now_ms, row, rows
 from ._types import Row
 from ._waiting import background_mailbox, call, refuse_event_loop
@@ -101,20 +101,54 @@ class SyncQueue(BaseQueue):
         check_text(job_id=job_id)
         return bool(self._call(self._producer.cancel_delayed, job_id))
 
-    def peek_dlq(self, limit: int = 20) -> list[DeadJob]:
-        """Return the oldest dead jobs; they stay dead."""
-        naturals(limit=limit)
-        return with_data(self._call(self._producer.peek_dlq, limit))
+    def peek_dlq(
+        self,
+        limit: int = 20,
+        *,
+        job_id: OneOrMore | None = None,
+        name: OneOrMore | None = None,
+        reason: OneOrMore | None = None,
+    ) -> list[DeadJob]:
+        """Return the oldest dead jobs; they stay dead.
 
-    def replay_dlq(self, limit: int = 100) -> int:
-        """Send the oldest dead jobs back with fresh attempts; return how many went."""
+        ``job_id``, ``name`` and ``reason`` choose: one value, or several of which any fits.
+        ``reason`` is as in ``DeadJob``.
+        """
         naturals(limit=limit)
-        return int(self._call(self._producer.replay_dlq, limit))
+        of = dead_jobs(job_id, name, reason)
+        return with_data(self._call(self._producer.peek_dlq, limit, of))
 
-    def purge_dlq(self, limit: int = 100) -> int:
-        """Delete the oldest dead jobs for good; return how many went."""
+    def replay_dlq(
+        self,
+        limit: int = 100,
+        *,
+        job_id: OneOrMore | None = None,
+        name: OneOrMore | None = None,
+        reason: OneOrMore | None = None,
+    ) -> int:
+        """Send the oldest dead jobs back with fresh attempts; return how many went.
+
+        They are chosen as in ``peek_dlq``.
+        """
         naturals(limit=limit)
-        return int(self._call(self._producer.purge_dlq, limit))
+        of = dead_jobs(job_id, name, reason)
+        return int(self._call(self._producer.replay_dlq, limit, of))
+
+    def purge_dlq(
+        self,
+        limit: int = 100,
+        *,
+        job_id: OneOrMore | None = None,
+        name: OneOrMore | None = None,
+        reason: OneOrMore | None = None,
+    ) -> int:
+        """Delete the oldest dead jobs for good; return how many went.
+
+        They are chosen as in ``peek_dlq``.
+        """
+        naturals(limit=limit)
+        of = dead_jobs(job_id, name, reason)
+        return int(self._call(self._producer.purge_dlq, limit, of))
 
     def close(self) -> None:
         """Disconnect. Calls of other threads that are under way have a second to end.

@@ -99,22 +99,24 @@ impl Producer {
         self.call(caller, ticket, work)
     }
 
-    /// Answers the oldest dead jobs.
-    fn peek_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize) -> PyResult<()> {
-        self.call(caller, ticket, async move |engine| engine.peek_dlq(limit).await.map(Value::Dead))
-    }
-
-    /// Sends the oldest dead jobs back; answers how many.
-    fn replay_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize) -> PyResult<()> {
+    /// Answers the oldest dead jobs of those asked for.
+    fn peek_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize, of: Asked) -> PyResult<()> {
         self.call(caller, ticket, async move |engine| {
-            engine.replay_dlq(limit).await.map(Value::Count)
+            of.dlq(&engine).peek(limit).await.map(Value::Dead)
         })
     }
 
-    /// Deletes the oldest dead jobs; answers how many.
-    fn purge_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize) -> PyResult<()> {
+    /// Sends the oldest dead jobs of those asked for back; answers how many.
+    fn replay_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize, of: Asked) -> PyResult<()> {
         self.call(caller, ticket, async move |engine| {
-            engine.purge_dlq(limit).await.map(Value::Count)
+            of.dlq(&engine).replay(limit).await.map(Value::Count)
+        })
+    }
+
+    /// Deletes the oldest dead jobs of those asked for; answers how many.
+    fn purge_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize, of: Asked) -> PyResult<()> {
+        self.call(caller, ticket, async move |engine| {
+            of.dlq(&engine).purge(limit).await.map(Value::Count)
         })
     }
 
@@ -149,6 +151,19 @@ impl Producer {
         }
         let here = Owner::here()?;
         Ok(*self.owner.get_or_init(|| here))
+    }
+}
+
+/// The job ids, names and reasons of the dead jobs that are meant; none of a kind means any.
+#[derive(FromPyObject)]
+struct Asked(Vec<String>, Vec<String>, Vec<String>);
+
+impl Asked {
+    fn dlq(self, engine: &chasquimq::Producer<()>) -> chasquimq::Dlq<'_> {
+        let Self(job_ids, names, reasons) = self;
+        let dlq = job_ids.into_iter().fold(engine.dlq(), chasquimq::Dlq::with_job_id);
+        let dlq = names.into_iter().fold(dlq, chasquimq::Dlq::with_name);
+        reasons.into_iter().fold(dlq, chasquimq::Dlq::with_reason)
     }
 }
 

@@ -2,16 +2,15 @@
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::JobId;
+use crate::metrics::DlqReason;
 use crate::producer::Producer;
 use crate::store::wire::{self, Item};
-use crate::store::{DeadEntry, NewJob, Replay};
+use crate::store::{DeadEntry, NewJob, Replay, Search, Store};
 
-/// How many dead jobs are looked at in one round trip.
-const PAGE: usize = 500;
-/// How many dead jobs one script deletes: other commands wait meanwhile.
-const PURGED_AT_ONCE: usize = 100;
+/// The field that tells why a job died.
+const REASON: &str = "reason";
 
 /// A dead job.
 #[derive(Clone, Debug)]
@@ -39,55 +38,120 @@ pub struct DlqEntry {
     pub payload: Bytes,
 }
 
+/// The dead jobs of a queue, or those that are asked for: `producer.dlq().with_name("send")`. Several
+/// values of one kind are alternatives, and values of several kinds must all fit.
+#[derive(Clone)]
+#[must_use]
+pub struct Dlq<'p> {
+    store: &'p Store,
+    conditions: Vec<(&'static str, String)>,
+}
+
 impl<T> Producer<T> {
-    /// The oldest dead jobs, at most `limit`. They stay dead.
+    /// All dead jobs, to choose from.
+    pub fn dlq(&self) -> Dlq<'_> {
+        Dlq { store: &self.inner.store, conditions: vec![] }
+    }
+
+    /// The oldest dead jobs: [`Dlq::peek`].
     ///
     /// # Errors
     /// Those of the connection and the server.
     pub async fn peek_dlq(&self, limit: usize) -> Result<Vec<DlqEntry>> {
-        let dead = self.inner.store.dead(None, limit).await?;
-        Ok(dead.into_iter().map(DlqEntry::read).collect())
+        self.dlq().peek(limit).await
     }
 
-    /// Sends the oldest dead jobs back to the queue with fresh attempts, at most `limit`; how many
-    /// went. Those that cannot be read are passed over and stay, and so do those with a chosen id that a
-    /// live job has.
+    /// Sends the oldest dead jobs back: [`Dlq::replay`].
     ///
     /// # Errors
     /// Those of the connection and the server.
     pub async fn replay_dlq(&self, limit: usize) -> Result<usize> {
-        // Those that die again meanwhile come last, and are left for the next time.
-        let mut unseen = self.inner.store.dead_count().await?;
-        let (mut replayed, mut after) = (0, None);
-        while replayed < limit && unseen > 0 {
-            let count = PAGE.min(limit - replayed).min(unseen);
-            let page = self.inner.store.dead(after.as_deref(), count).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.dlq_id.clone());
-            unseen = unseen.saturating_sub(page.len());
+        self.dlq().replay(limit).await
+    }
+
+    /// Deletes the oldest dead jobs: [`Dlq::purge`].
+    ///
+    /// # Errors
+    /// Those of the connection and the server.
+    pub async fn purge_dlq(&self, limit: usize) -> Result<usize> {
+        self.dlq().purge(limit).await
+    }
+}
+
+impl Dlq<'_> {
+    /// Those of this id. It is empty where the record could not be read.
+    pub fn with_job_id(self, job_id: impl Into<String>) -> Self {
+        self.with("id", job_id)
+    }
+
+    /// Those of this name.
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        self.with("n", name)
+    }
+
+    /// Those that died for this reason: one of [`DlqReason::NAMES`].
+    pub fn with_reason(self, reason: impl Into<String>) -> Self {
+        self.with(REASON, reason)
+    }
+
+    /// The oldest, at most `limit`. They stay dead.
+    ///
+    /// # Errors
+    /// A reason that does not exist, and those of the connection and the server.
+    pub async fn peek(&self, limit: usize) -> Result<Vec<DlqEntry>> {
+        let (mut search, mut found) = (self.search().await?, vec![]);
+        while found.len() < limit && !search.is_over() {
+            let page = self.store.dead(&mut search, limit - found.len()).await?;
+            found.extend(page.into_iter().map(DlqEntry::read));
+        }
+        Ok(found)
+    }
+
+    /// Sends the oldest back to the queue with fresh attempts, at most `limit`; how many went. Those
+    /// that cannot be read are passed over and stay, and so do those with a chosen id that a live job
+    /// has.
+    ///
+    /// # Errors
+    /// A reason that does not exist, and those of the connection and the server.
+    pub async fn replay(&self, limit: usize) -> Result<usize> {
+        let (mut search, mut replayed) = (self.search().await?, 0);
+        while replayed < limit && !search.is_over() {
+            let page = self.store.dead(&mut search, limit - replayed).await?;
             let jobs: Vec<Replay> = page.iter().filter_map(resurrect).collect();
-            let moved = self.inner.store.replay(&jobs).await?;
+            let moved = self.store.replay(&jobs).await?;
             replayed += moved.into_iter().filter(|moved| *moved).count();
         }
         Ok(replayed)
     }
 
-    /// Deletes the oldest dead jobs for good, at most `limit`, those that cannot be read included; how
-    /// many went.
+    /// Deletes the oldest for good, at most `limit`, those that cannot be read included; how many
+    /// went.
     ///
     /// # Errors
-    /// Those of the connection and the server.
-    pub async fn purge_dlq(&self, limit: usize) -> Result<usize> {
-        let mut purged = 0;
-        while purged < limit {
-            let most = PURGED_AT_ONCE.min(limit - purged);
-            let gone = self.inner.store.purge(most).await?;
-            purged += gone;
-            if gone < most {
-                break;
-            }
+    /// A reason that does not exist, and those of the connection and the server.
+    pub async fn purge(&self, limit: usize) -> Result<usize> {
+        let (mut search, mut purged) = (self.search().await?, 0);
+        while purged < limit && !search.is_over() {
+            purged += self.store.purge(&mut search, limit - purged).await?;
         }
         Ok(purged)
+    }
+
+    fn with(mut self, field: &'static str, value: impl Into<String>) -> Self {
+        self.conditions.push((field, value.into()));
+        self
+    }
+
+    /// Those that die meanwhile come last, and are left for the next time.
+    async fn search(&self) -> Result<Search> {
+        let mut reasons = self.conditions.iter().filter(|(field, _)| *field == REASON);
+        if let Some((_, unknown)) =
+            reasons.find(|(_, reason)| !DlqReason::NAMES.contains(&reason.as_str()))
+        {
+            let known = DlqReason::NAMES.join(", ");
+            return Err(Error::config(format!("no job dies of {unknown:?}, but of: {known}")));
+        }
+        Ok(Search::new(self.conditions.clone(), self.store.dead_count().await?))
     }
 }
 
@@ -103,7 +167,7 @@ impl DlqEntry {
             source_id: text("source_id"),
             job_id: text("id"),
             name: text("n"),
-            reason: text("reason"),
+            reason: text(REASON),
             detail: Some(text("error")).filter(|detail| !detail.is_empty()),
             attempt: text("attempt").parse().unwrap_or(0),
             lost: text("lost").parse().unwrap_or(0),

@@ -36,7 +36,7 @@ pub use consumer::{
     BatchOptions, BatchOutcome, Consumer, Delivery, Ending, Health, JOBS_TARGET, Report, Session,
 };
 pub use credentials::{Credentials, Login};
-pub use dlq::DlqEntry;
+pub use dlq::{Dlq, DlqEntry};
 pub use error::{Error, ErrorKind, HandlerError, Result};
 pub use job::{AddOptions, BackoffKind, BackoffSpec, Job, JobId, JobRetryOverride};
 pub use lifecycle::Outcome;

@@ -105,6 +105,16 @@ pub enum DlqReason {
 }
 
 impl DlqReason {
+    /// All of them, as [`DlqReason::as_str`] names them.
+    pub const NAMES: [&str; 6] = [
+        "retries_exhausted",
+        "decode_failed",
+        "malformed",
+        "oversize_payload",
+        "unrecoverable",
+        "worker_lost",
+    ];
+
     /// The reason as it stands in the dead-letter queue, in events and in metric labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {

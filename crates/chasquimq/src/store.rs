@@ -4,6 +4,7 @@
 //! its own that a reader blocks on. Each verb but those that wait is timed for the metrics.
 
 mod adding;
+mod dead;
 mod exam;
 pub(crate) mod feed;
 mod finish;
@@ -30,6 +31,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 pub(crate) use adding::Terms;
+pub(crate) use dead::{DeadEntry, Replay, Search};
 pub(crate) use exam::{Denied, Exam};
 pub(crate) use hello::Hello;
 pub(crate) use intake::Intake;
@@ -107,20 +109,6 @@ pub(crate) enum Tick {
     Held { lock_left: Duration },
     /// This promoter leads.
     Led { promoted: u64, depth: u64, lag_ms: u64, next_due: Option<Duration>, fault: Option<Error> },
-}
-
-/// A dead job as it is stored.
-#[derive(Clone, Debug)]
-pub(crate) struct DeadEntry {
-    pub dlq_id: String,
-    pub fields: Vec<(String, Bytes)>,
-}
-
-/// A dead job on its way back.
-#[derive(Clone, Debug)]
-pub(crate) struct Replay {
-    pub dlq_id: String,
-    pub job: NewJob,
 }
 
 impl Store {
@@ -289,45 +277,6 @@ impl Store {
     /// Tells of reconnects, after which subscriptions are gone.
     pub fn reconnects(&self) -> Reconnects {
         self.link.reconnects()
-    }
-
-    /// Dead jobs after `after`, oldest first.
-    pub async fn dead(&self, after: Option<&str>, limit: usize) -> Result<Vec<DeadEntry>> {
-        let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
-        let args =
-            vec![bytes(&self.keys.dlq), from.into(), "+".into(), "COUNT".into(), int(limit as u64)];
-        Ok(replies::dead(&self.call("dead", "XRANGE", args).await?))
-    }
-
-    /// How many jobs are dead.
-    pub async fn dead_count(&self) -> Result<usize> {
-        let reply = self.call("dead", "XLEN", vec![bytes(&self.keys.dlq)]).await?;
-        Ok(usize::try_from(reply.int()).unwrap_or(0))
-    }
-
-    /// Moves dead jobs back to the stream; per job whether it was moved.
-    pub async fn replay(&self, jobs: &[Replay]) -> Result<Vec<bool>> {
-        let mut replayed = Vec::with_capacity(jobs.len());
-        for chunk in jobs.chunks(CHUNK) {
-            let mut args = vec![self.cap(true)];
-            for Replay { dlq_id, job } in chunk {
-                args.extend([dlq_id.as_str().into(), bytes(&job.record)]);
-                args.extend([(&*job.id).into(), job.name.as_str().into(), flag(job.unique)]);
-            }
-            let k = &self.keys;
-            let keys = [&k.dlq, &k.stream, &k.unique, &k.events];
-            let reply = self.run(&scripts::REPLAY, &keys, args).await?;
-            replayed.extend(flags(&reply));
-        }
-        Ok(replayed)
-    }
-
-    /// Deletes the oldest dead jobs, at most so many; how many went.
-    pub async fn purge(&self, most: usize) -> Result<usize> {
-        let keys = [&self.keys.dlq, &self.keys.events];
-        let reply =
-            self.run(&scripts::PURGE, &keys, vec![self.cap(true), int(most as u64)]).await?;
-        Ok(usize::try_from(reply.int()).unwrap_or(0))
     }
 
     /// Removes at most so many consumers that hold nothing and have been silent for so long.

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use chasquimq::{DlqEntry, Producer, ProducerConfig};
+use chasquimq::{Dlq, DlqEntry, DlqReason, Producer, ProducerConfig};
 use serde_json::{Value, json};
 
 use crate::place::Url;
@@ -26,6 +26,8 @@ enum Action {
         /// Jobs to show, at most.
         #[arg(long, default_value_t = 20)]
         limit: usize,
+        #[command(flatten)]
+        of: Asked,
         /// Print one JSON object a line.
         #[arg(long)]
         json: bool,
@@ -45,6 +47,8 @@ struct Change {
     /// Jobs that it is done to, at most.
     #[arg(long, default_value_t = 100)]
     limit: usize,
+    #[command(flatten)]
+    of: Asked,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -52,12 +56,34 @@ struct Change {
     url: Url,
 }
 
+/// Which dead jobs are meant. Options may be repeated: then any of their values fits.
+#[derive(Debug, clap::Args)]
+struct Asked {
+    /// Only those of this id.
+    #[arg(long, value_name = "ID")]
+    job_id: Vec<String>,
+    /// Only those of this name.
+    #[arg(long)]
+    name: Vec<String>,
+    /// Only those that died of this.
+    #[arg(long, value_parser = DlqReason::NAMES)]
+    reason: Vec<String>,
+}
+
+impl Asked {
+    fn dlq(self, producer: &Producer<()>) -> Dlq<'_> {
+        let dlq = self.job_id.into_iter().fold(producer.dlq(), Dlq::with_job_id);
+        let dlq = self.name.into_iter().fold(dlq, Dlq::with_name);
+        self.reason.into_iter().fold(dlq, Dlq::with_reason)
+    }
+}
+
 pub(crate) fn run(args: Args, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> {
     match args.action {
-        Action::Peek { queue, limit, json, url } => {
+        Action::Peek { queue, limit, of, json, url } => {
             let place = url.find(host, ui)?;
             until_interrupted(async {
-                let dead = connect(&place.url, &queue).await?.peek_dlq(limit).await?;
+                let dead = of.dlq(&connect(&place.url, &queue).await?).peek(limit).await?;
                 if json {
                     dead.iter().try_for_each(|entry| ui.line(as_json(entry)))
                 } else {
@@ -65,23 +91,23 @@ pub(crate) fn run(args: Args, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> 
                 }
             })
         }
-        Action::Replay(Change { queue, limit, yes, url }) => {
+        Action::Replay(Change { queue, limit, of, yes, url }) => {
             let place = url.find(host, ui)?;
             if !yes {
                 confirm(&format!("Send up to {limit} dead jobs back to {queue}?"), ui)?;
             }
             until_interrupted(async {
-                let replayed = connect(&place.url, &queue).await?.replay_dlq(limit).await?;
+                let replayed = of.dlq(&connect(&place.url, &queue).await?).replay(limit).await?;
                 ui.line(format!("{replayed} jobs sent back to {queue}"))
             })
         }
-        Action::Purge(Change { queue, limit, yes, url }) => {
+        Action::Purge(Change { queue, limit, of, yes, url }) => {
             let place = url.find(host, ui)?;
             if !yes {
                 confirm(&format!("Delete up to {limit} dead jobs of {queue} for good?"), ui)?;
             }
             until_interrupted(async {
-                let purged = connect(&place.url, &queue).await?.purge_dlq(limit).await?;
+                let purged = of.dlq(&connect(&place.url, &queue).await?).purge(limit).await?;
                 ui.line(format!("{purged} dead jobs of {queue} deleted"))
             })
         }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::feed::RawEvent;
 use super::transport::Reply;
 use super::{Claimed, DeadEntry, Entry, Tick, moves};
@@ -13,7 +15,7 @@ pub(crate) fn delivered(reply: Reply) -> Vec<Entry> {
     let entry = |entry: Reply| {
         let [id, fields] = <[Reply; 2]>::try_from(entry.into_items()).ok()?;
         let fields = fields.into_items().into_iter().map(Reply::into_bytes).collect();
-        Some(Entry { id: id.into_bytes(), fields, deliveries: 1, settled: bytes::Bytes::new() })
+        Some(Entry { id: id.into_bytes(), fields, deliveries: 1, settled: Bytes::new() })
     };
     of_one_stream(reply).into_iter().filter_map(entry).collect()
 }
@@ -27,14 +29,28 @@ pub(crate) fn events(reply: Reply) -> Vec<RawEvent> {
     of_one_stream(reply).iter().filter_map(event).collect()
 }
 
-/// Dead jobs, read by XRANGE.
-pub(crate) fn dead(reply: &Reply) -> Vec<DeadEntry> {
+/// A look at dead jobs.
+pub(crate) struct Page<'r> {
+    pub looked: usize,
+    /// Where to go on.
+    pub from: Bytes,
+    pub rest: &'r [Reply],
+}
+
+/// What dead.lua and purge.lua answer.
+pub(crate) fn page(reply: &Reply) -> Option<Page<'_>> {
+    let [looked, from, rest @ ..] = reply.items() else { return None };
+    Some(Page { looked: usize::try_from(looked.int()).unwrap_or(0), from: from.bytes(), rest })
+}
+
+/// Dead jobs, as dead.lua lists them.
+pub(crate) fn dead(list: &[Reply]) -> Vec<DeadEntry> {
     let entry = |entry: &Reply| {
         let (id, fields) = split(entry)?;
         let fields = fields.chunks_exact(2).map(|f| (f[0].text(), f[1].bytes())).collect();
         Some(DeadEntry { dlq_id: id.text(), fields })
     };
-    reply.items().iter().filter_map(entry).collect()
+    list.iter().filter_map(entry).collect()
 }
 
 /// What claim.lua found.

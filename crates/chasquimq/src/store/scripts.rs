@@ -45,8 +45,9 @@ scripts! {
     BURY = "bury" after "settling";
     RELEASE = "release" after "settling";
     CANCEL = "cancel" after "record";
+    DEAD = "dead" after "choosing";
     REPLAY = "replay";
-    PURGE = "purge";
+    PURGE = "purge" after "choosing";
     INSPECT = "inspect";
     JANITOR = "janitor";
 }

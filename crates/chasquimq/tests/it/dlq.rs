@@ -186,6 +186,48 @@ async fn purge_deletes_the_oldest_whatever_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn dead_jobs_are_chosen_by_id_name_and_reason() {
+    let (server, queue) = (shared_server().await, unique_queue("chosen"));
+    let producer = producer(server, &queue).await;
+    // More than are looked at in one go, so that what is asked for lies behind a page of others.
+    producer.add_bulk((0..150).collect()).await.unwrap();
+    let named = |id: &str| AddOptions::new().with_id(id).with_name("send");
+    producer.add_with_options(150, named("a")).await.unwrap();
+    producer.add_with_options(151, named("b")).await.unwrap();
+    let once = ConsumerConfig { max_attempts: 1, concurrency: 1, ..config(&queue) };
+    let worker = Worker::start(&server.url(), once, |job| async move {
+        Err(match job.payload {
+            150 => HandlerError::new("down"),
+            _ => HandlerError::unrecoverable("never"),
+        })
+    });
+    worker.ran(152).await;
+    drained(server, &queue).await;
+    worker.finish().await;
+
+    let ids = async |dlq: chasquimq::Dlq<'_>| {
+        let dead = dlq.peek(10).await.unwrap();
+        dead.into_iter().map(|job| job.job_id).collect::<Vec<_>>()
+    };
+    let dlq = || producer.dlq();
+    assert_eq!(ids(dlq().with_name("send")).await, ["a", "b"]);
+    assert_eq!(ids(dlq().with_name("send").with_reason("unrecoverable")).await, ["b"]);
+    assert_eq!(ids(dlq().with_job_id("b").with_job_id("a")).await, ["a", "b"]);
+    assert_eq!(ids(dlq().with_reason("retries_exhausted")).await, ["a"]);
+    let unknown = dlq().with_reason("boredom").purge(1).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::Config, "{unknown}");
+
+    assert_eq!(dlq().with_name("send").replay(1).await.unwrap(), 1);
+    assert_eq!(dlq().with_name("send").purge(10).await.unwrap(), 1);
+    assert_eq!(dlq().with_name("send").purge(10).await.unwrap(), 0);
+    assert_eq!(producer.peek_dlq(500).await.unwrap().len(), 150);
+    let worker = Worker::start(&server.url(), config(&queue), |_| async { Ok(()) });
+    worker.ran(1).await;
+    assert_eq!(worker.payloads(), [150]);
+    worker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_payload_of_another_type_is_dead_without_a_run() {
     let (server, queue) = (shared_server().await, unique_queue("type"));
     let config_ = chasquimq::ProducerConfig { queue_name: queue.clone(), ..Default::default() };

@@ -17,7 +17,7 @@ use crate::config::{ConnectionTuning, EventsConfig};
 use crate::store::sending::Sendings;
 use crate::store::transport::{Arg, bytes, int};
 use crate::store::wire::Record;
-use crate::store::{self, Due, Intake, Keys, NewJob, Store, Terms, Tick};
+use crate::store::{self, Due, Intake, Keys, NewJob, Search, Store, Terms, Tick};
 
 /// Longer than a case takes, and shorter than [`LONG_AGO_MS`].
 const LEASE: Duration = Duration::from_secs(30);
@@ -123,7 +123,12 @@ impl Bench {
                 self.make(Call::Cancel { ids }).await?;
             }
             Op::Replay { count } => self.replay(*count).await?,
-            Op::Purge { count } => self.make(Call::Purge { most: *count }).await?,
+            Op::Purge { picks, count } => {
+                let ids =
+                    picked(&self.world.dead, picks).map(|dead| dead.record.id.as_ref().into());
+                let ids = ids.collect();
+                self.make(Call::Purge { ids, most: *count }).await?;
+            }
             Op::Again { call } => {
                 if !self.history.is_empty() {
                     let call = self.history.remove(usize::from(*call) % self.history.len());
@@ -310,7 +315,7 @@ impl Bench {
     }
 
     async fn replay(&mut self, count: usize) -> Result<()> {
-        let dead = self.store.dead(None, count).await?;
+        let dead = self.store.dead(&mut Search::all(), count).await?;
         let batch = dead.iter().filter_map(crate::dlq::resurrect).collect();
         self.make(Call::Replay { batch }).await
     }

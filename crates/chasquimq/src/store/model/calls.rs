@@ -7,7 +7,7 @@ use super::GROUP;
 use super::adding::{Added, Packet};
 use super::world::World;
 use crate::error::Error;
-use crate::store::{Burial, Completion, Release, Replay, Retry, Store, Stored};
+use crate::store::{Burial, Completion, Release, Replay, Retry, Search, Store, Stored};
 
 /// A call, and all that it carries.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub enum Call {
     Renew { holder: String, ids: Vec<Bytes> },
     Cancel { ids: Vec<String> },
     Replay { batch: Vec<Replay> },
-    Purge { most: usize },
+    Purge { ids: Vec<String>, most: usize },
 }
 
 impl Call {
@@ -37,7 +37,7 @@ impl Call {
             Self::Renew { holder, ids } => world.renew(holder, ids),
             Self::Cancel { ids } => world.cancel(ids),
             Self::Replay { batch } => world.replay(batch),
-            Self::Purge { most } => world.purge(*most),
+            Self::Purge { ids, most } => world.purge(ids, *most),
         })
     }
 
@@ -59,7 +59,11 @@ impl Call {
             Self::Renew { holder, ids } => return Ok(Ok(store.renew(GROUP, holder, ids).await?)),
             Self::Cancel { ids } => return Ok(Ok(store.cancel(ids).await?)),
             Self::Replay { batch } => return Ok(Ok(store.replay(batch).await?)),
-            Self::Purge { most } => return Ok(Ok(vec![true; store.purge(*most).await?])),
+            Self::Purge { ids, most } => {
+                let conditions = ids.iter().map(|id| ("id", id.clone())).collect();
+                let mut search = Search::new(conditions, usize::MAX);
+                return Ok(Ok(vec![true; store.purge(&mut search, *most).await?]));
+            }
         };
         let mut answer = Vec::with_capacity(stored.len());
         for stored in stored {

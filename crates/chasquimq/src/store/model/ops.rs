@@ -70,7 +70,9 @@ pub enum Op {
     Replay {
         count: usize,
     },
+    /// The oldest, or the oldest of these.
     Purge {
+        picks: Vec<u8>,
         count: usize,
     },
     /// An earlier call arrives once more, however late.
@@ -160,7 +162,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(promoter, count)| Op::Promote { promoter, count }),
         1 => picks().prop_map(|picks| Op::Cancel { picks }),
         1 => (1..4_usize).prop_map(|count| Op::Replay { count }),
-        1 => (1..3_usize).prop_map(|count| Op::Purge { count }),
+        1 => (vec(any::<u8>(), 0..3), 1..3_usize).prop_map(|(picks, count)| Op::Purge { picks, count }),
         5 => any::<u8>().prop_map(|call| Op::Again { call }),
         1 => worker().prop_map(|worker| Op::Die { worker }),
         1 => worker().prop_map(|worker| Op::Leave { worker }),

@@ -142,7 +142,7 @@ impl Seen {
     }
 
     fn dead(&self, world: &mut World) -> Result<()> {
-        let there = replies::dead(&self.parts[8]);
+        let there = replies::dead(self.parts[8].items());
         ensure!(there.len() == world.dead.len(), "{there:?} instead of {:#?}", world.dead);
         for (entry, dead) in there.iter().zip(&mut world.dead) {
             let id = Bytes::from(entry.dlq_id.clone());

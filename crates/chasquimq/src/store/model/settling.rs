@@ -130,10 +130,16 @@ impl World {
         answer
     }
 
-    pub fn purge(&mut self, most: usize) -> Vec<bool> {
-        let gone: Vec<_> = self.dead.drain(..most.min(self.dead.len())).collect();
-        for dead in &gone {
-            self.tell("purged", &dead.record.id);
+    pub fn purge(&mut self, ids: &[String], most: usize) -> Vec<bool> {
+        let is_asked_for = |id: &str| ids.is_empty() || ids.iter().any(|asked| asked == id);
+        let mut gone = vec![];
+        self.dead.retain(|dead| {
+            let goes = gone.len() < most && is_asked_for(&dead.record.id);
+            gone.extend(goes.then(|| dead.record.id.clone()));
+            !goes
+        });
+        for id in &gone {
+            self.tell("purged", id);
         }
         vec![true; gone.len()]
     }

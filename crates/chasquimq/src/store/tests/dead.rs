@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::support::{Queue, hopeless, job, verdicts};
-use crate::store::{Burial, NewJob, Replay};
+use crate::store::{Burial, DeadEntry, NewJob, Replay, Search};
 
 impl Queue<'_> {
     /// Buries this many jobs: their ids in the dead-letter queue.
@@ -12,7 +12,7 @@ impl Queue<'_> {
             let id = self.deliver(&["x"]).await.remove(0);
             assert_eq!(verdicts(&self.bury(&[hopeless(&id, 1, 0)]).await), "y");
         }
-        let all = self.store.dead(None, 100).await.unwrap();
+        let all = self.store.dead(&mut Search::all(), 100).await.unwrap();
         all.into_iter().map(|dead| dead.dlq_id).collect()
     }
 
@@ -26,8 +26,12 @@ impl Queue<'_> {
 async fn dead_jobs_are_listed_page_by_page() {
     let queue = Queue::new().await;
     let ids = queue.dead(3).await;
-    let first = queue.store.dead(None, 2).await.unwrap();
-    let rest = queue.store.dead(Some(&first[1].dlq_id), 2).await.unwrap();
+    let mut search = Search::all();
+    let first = queue.store.dead(&mut search, 2).await.unwrap();
+    let rest = queue.store.dead(&mut search, 2).await.unwrap();
+    assert!(!search.is_over(), "there may be more");
+    assert!(queue.store.dead(&mut search, 2).await.unwrap().is_empty());
+    assert!(search.is_over());
     let pages: Vec<_> = first.iter().chain(&rest).map(|dead| dead.dlq_id.clone()).collect();
     assert_eq!(pages, ids);
     let fields: Vec<_> = rest[0].fields.iter().map(|(name, _)| name.as_str()).collect();
@@ -44,7 +48,7 @@ async fn dead_jobs_of_any_name_are_listed() {
     let raw: Vec<Bytes> = ["message", "subscribe"].map(Bytes::from).into();
     let burial = Burial { name: "subscribe".into(), raw, ..hopeless(&entry, 1, 0) };
     queue.bury(&[burial]).await;
-    let dead = queue.store.dead(None, 10).await.unwrap();
+    let dead = queue.store.dead(&mut Search::all(), 10).await.unwrap();
     assert_eq!(dead[0].fields[8], ("message".to_owned(), Bytes::from("subscribe")));
 }
 
@@ -78,14 +82,75 @@ async fn purge_deletes_the_oldest_and_tells_of_each() {
     queue.dead(2).await;
     queue.run(&["XADD", &queue.key("dlq"), "*", "colour", "red"]).await;
     let before = queue.dump().await;
-    assert_eq!(queue.store.purge(2).await.unwrap(), 2);
+    assert_eq!(queue.store.purge(&mut Search::all(), 2).await.unwrap(), 2);
     let after = queue.dump().await;
     assert_eq!(after.dlq, before.dlq[2..]);
     let told = &after.events[before.events.len()..];
     assert_eq!(told, ["e=purged id=job-0 n=send"; 2]);
-    assert_eq!(queue.store.purge(5).await.unwrap(), 1, "what others wrote goes, too");
+    assert_eq!(
+        queue.store.purge(&mut Search::all(), 5).await.unwrap(),
+        1,
+        "what others wrote goes, too"
+    );
     let empty = queue.dump().await;
     assert_eq!((empty.dlq.len(), empty.events.last().unwrap().as_str()), (0, "e=purged id= n="));
-    assert_eq!(queue.store.purge(5).await.unwrap(), 0);
+    assert_eq!(queue.store.purge(&mut Search::all(), 5).await.unwrap(), 0);
     assert_eq!(queue.dump().await, empty);
+}
+
+/// What a search among the `count` oldest finds, in as many pages as it takes: the ids.
+async fn found(
+    queue: &Queue<'_>,
+    conditions: &[(&'static str, &str)],
+    count: usize,
+) -> Vec<String> {
+    let conditions = conditions.iter().map(|(field, value)| (*field, (*value).to_owned()));
+    let (mut search, mut found) = (Search::new(conditions.collect(), count), vec![]);
+    while !search.is_over() {
+        found.extend(queue.store.dead(&mut search, 3).await.unwrap());
+    }
+    let id = |dead: &DeadEntry| {
+        let id = dead.fields.iter().find(|(field, _)| field == "id");
+        id.map_or_else(String::new, |(_, id)| String::from_utf8_lossy(id).into_owned())
+    };
+    found.iter().map(id).collect()
+}
+
+#[tokio::test]
+async fn dead_jobs_are_found_by_any_value_of_every_field_that_is_named() {
+    let queue = Queue::new().await;
+    let dlq = queue.key("dlq");
+    for (id, name, reason) in
+        [("a", "send", "x"), ("b", "send", "y"), ("c", "pay", "y"), ("b", "pay", "z")]
+    {
+        queue.run(&["XADD", &dlq, "*", "id", id, "n", name, "reason", reason, "n", "none"]).await;
+    }
+    queue.run(&["XADD", &dlq, "*", "colour", "red"]).await;
+    assert_eq!(found(&queue, &[], usize::MAX).await, ["a", "b", "c", "b", ""]);
+    assert_eq!(found(&queue, &[], 3).await, ["a", "b", "c"], "no more than it is to look at");
+    assert_eq!(found(&queue, &[("id", "b")], usize::MAX).await, ["b", "b"]);
+    assert_eq!(found(&queue, &[("n", "pay")], usize::MAX).await, ["c", "b"]);
+    assert_eq!(found(&queue, &[("n", "none")], usize::MAX).await, [""; 0], "the first counts");
+    assert_eq!(found(&queue, &[("id", "")], usize::MAX).await, [""]);
+    assert_eq!(found(&queue, &[("id", "a"), ("id", "c")], usize::MAX).await, ["a", "c"]);
+    assert_eq!(found(&queue, &[("n", "send"), ("reason", "y")], usize::MAX).await, ["b"]);
+    assert_eq!(found(&queue, &[("n", "send"), ("reason", "z")], usize::MAX).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn choosing_passes_over_dead_jobs_that_do_not_fit_a_page_at_a_time() {
+    let queue = Queue::new().await;
+    let dlq = queue.key("dlq");
+    for n in 0..250 {
+        queue.run(&["XADD", &dlq, "*", "id", &n.to_string(), "n", "pay"]).await;
+    }
+    assert_eq!(found(&queue, &[("id", "249"), ("id", "0")], usize::MAX).await, ["0", "249"]);
+    let mut search = Search::new(vec![("id", "249".to_owned())], usize::MAX);
+    assert_eq!(queue.store.purge(&mut search, 1).await.unwrap(), 0, "the first page");
+    assert_eq!(queue.store.purge(&mut search, 1).await.unwrap(), 0, "the second");
+    let before = queue.dump().await;
+    assert_eq!(queue.store.purge(&mut search, 1).await.unwrap(), 1, "the third");
+    let after = queue.dump().await;
+    assert_eq!(after.dlq, before.dlq[..249]);
+    assert_eq!(after.events, ["e=purged id=249 n=pay"]);
 }
