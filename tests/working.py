@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from chasquimq import BatchHandler, Handler, Job, Queue, Worker
+from chasquimq import BatchHandler, Handler, Handlers, Job, Queue, Worker
 from support.server import Server
 
 PATIENCE = 15.0
@@ -58,7 +58,7 @@ async def collect(server: Server, queue: str, count: int, **options: Any) -> lis
 
 @asynccontextmanager
 async def working(
-    server: Server, queue: str, handler: Handler | BatchHandler, **options: Any
+    server: Server, queue: str, handler: Handler | BatchHandler | Handlers, **options: Any
 ) -> AsyncIterator[tuple[Queue, Worker]]:
     """Give a queue and a worker on it; both are closed in the end."""
     async with Queue(queue, redis_url=server.url) as producer:

@@ -7,7 +7,7 @@ event loop or a handler does. Python runs the handlers.
 """
 
 from . import errors
-from ._handlers import BatchHandler, Handler
+from ._handlers import BatchHandler, Handler, Handlers
 from ._native import Job, version
 from .backoff import BackoffSpec
 from .errors import NotSupportedError, UnrecoverableError
@@ -20,6 +20,7 @@ __all__ = [
     "BackoffSpec",
     "BatchHandler",
     "Handler",
+    "Handlers",
     "Job",
     "NotSupportedError",
     "Queue",

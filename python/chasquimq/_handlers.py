@@ -3,7 +3,7 @@
 import functools
 import inspect
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ._native import Job
@@ -15,8 +15,40 @@ Handler = Callable[[Job], Awaitable[Any]] | Callable[[Job], Any]
 BatchHandler = Callable[[list[Job]], Awaitable[Any]] | Callable[[list[Job]], Any]
 """The same for batches of jobs."""
 
+Handlers = Mapping[str, Handler]
+"""A handler for each name of a job."""
+
 FRAMES = 8
 """The innermost frames of a traceback tell the most."""
+
+
+def by_name(handlers: Handlers) -> Handler:
+    """Return what passes each job on to the handler of its name.
+
+    A job of another name fails and is retried: while a new version is rolled out, a worker that
+    knows the name may get it yet.
+    """
+    handlers = dict(handlers)
+
+    def handle(job: Job) -> Any:
+        handler = handlers.get(job.name)
+        if handler is None:
+            raise LookupError(f"no handler for {job.name!r} here, but for {', '.join(handlers)}")
+        return handler(job)
+
+    return handle
+
+
+def are_async(handlers: Handlers) -> bool:
+    """Tell whether all give coroutines; raises ``TypeError`` unless all do or none."""
+    kinds = {name: is_async(handler) for name, handler in handlers.items()}
+    if len(set(kinds.values())) == 1:
+        return True in kinds.values()
+    told = (f"{name!r} is {'async def' if kind else 'def'}" for name, kind in kinds.items())
+    raise TypeError(
+        "handlers by name must be at least one, and all async def or all def "
+        f"(asyncio.to_thread runs what blocks): {', '.join(told) or 'there is none'}"
+    )
 
 
 def is_async(handler: object) -> bool:
@@ -72,16 +104,16 @@ def is_unrecoverable(error: BaseException) -> bool:
     return isinstance(error, UnrecoverableError | DecodeError)
 
 
-def describe(error: BaseException, *, returned: bool = False) -> str:
-    """Return type and text of an error, raised or returned, then the end of its traceback."""
+def describe(error: BaseException) -> str:
+    """Return type and text of an error, then the end of its traceback."""
     kind = type(error)
     try:
         text = str(error)
     except Exception:  # an error whose own text fails
         text = "<no text: its __str__ fails>"
     frames = error.__traceback__
-    if frames is not None and not returned:
-        # The outermost frame is ours, where the handler is called.
+    # The outermost frames are ours, where the handler is called.
+    while frames is not None and frames.tb_frame.f_globals.get("__package__") == __package__:
         frames = frames.tb_next
     trace = "".join(traceback.format_tb(frames, limit=-FRAMES))
     head = f"{kind.__qualname__}: {text}" if text else kind.__qualname__

@@ -46,7 +46,7 @@ class Batches:
         for job, error in zip(work, errors, strict=True):
             job._finish(len(work))
             if isinstance(error, BaseException):
-                failed.append((job, describe(error, returned=True), is_unrecoverable(error)))
+                failed.append((job, describe(error), is_unrecoverable(error)))
             else:
                 done.append(job)
         return self._consumer.settle(done, failed, [])

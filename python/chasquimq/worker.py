@@ -1,11 +1,12 @@
 """``Worker``: runs a handler on the jobs of a queue."""
 
 import asyncio
+from collections.abc import Mapping
 from types import TracebackType
 
 from ._address import locate
 from ._credentials import Credentials, asked, native
-from ._handlers import BatchHandler, Handler, is_async
+from ._handlers import BatchHandler, Handler, Handlers, are_async, by_name, is_async
 from ._native import Consumer
 from ._options import (
     check_optional_text,
@@ -37,6 +38,10 @@ class Worker:
     ``UnrecoverableError``. The logger ``chasquimq.jobs`` tells of each failed run, at WARNING, and
     of each dead job, at ERROR. Consecutive jobs may share an asyncio task, but not context
     variables.
+
+    ``{"greet": greet, "pay": pay}`` in the place of the handler has one for each name of a job. A
+    job of another name fails like one whose handler raises: it is run again, maybe by a newer
+    worker.
 
     ====================== ========================================================== =========
     parameter              meaning                                                    default
@@ -83,7 +88,7 @@ class Worker:
     def __init__(
         self,
         queue_name: str,
-        handler: Handler | BatchHandler,
+        handler: Handler | BatchHandler | Handlers,
         *,
         redis_url: str | None = None,
         tls: bool = False,
@@ -139,8 +144,14 @@ class Worker:
                 raise ConfigError(f"job_timeout is {job_timeout}; leave it out for no limit")
         check_seconds("batch_wait", batch_wait, LONGEST_WAIT)
         self._name = queue_name
+        if isinstance(handler, Mapping):
+            if batch is not None:
+                raise ConfigError("batch takes one handler for jobs of any name, not one a name")
+            self._in_threads = not are_async(handler)
+            handler = by_name(handler)
+        else:
+            self._in_threads = not is_async(handler)
         self._handler = handler
-        self._in_threads = not is_async(handler)
         self._in_batches = batch is not None
         self._concurrency = concurrency
         self._job_timeout = job_timeout
