@@ -94,17 +94,33 @@ async def test_dead_jobs_are_chosen_by_id_name_and_reason(
 async def test_a_choice_that_is_none_is_refused_and_changes_nothing(
     redis_server: Server, queue_name: str
 ) -> None:
+    async def handler(_job: Job) -> None:
+        raise UnrecoverableError
+
     wrong: Any = 5
-    redis_server.command("XADD", f"{{chasqui:{queue_name}}}:dlq", "*", "id", "a")
-    async with Queue(queue_name, redis_url=redis_server.url) as queue:
+    blob: Any = b"ab"
+    async with working(redis_server, queue_name, handler) as (queue, _):
+        await queue.add("n", None, job_id="a")
+        await eventually_async(queue.peek_dlq, "the dead job")
+        dead = await queue.peek_dlq()
         for call in (queue.peek_dlq, queue.replay_dlq, queue.purge_dlq):
             with pytest.raises(ConfigError, match="job_id is empty; leave it out to mean any"):
                 await call(job_id=[])
+            with pytest.raises(ConfigError, match="job_id is empty"):
+                await call(job_id="")
             with pytest.raises(TypeError, match="name is 5; it must be a string"):
                 await call(name=[wrong])
-            with pytest.raises(ConfigError, match='no job dies of "boredom", but of: retries_ex'):
+            with pytest.raises(TypeError, match="reason is 5; it must be a string, or several"):
+                await call(reason=wrong)
+            with pytest.raises(TypeError, match="job_id is b'ab'; it must be a string, or several"):
+                await call(job_id=blob)
+            with pytest.raises(
+                ConfigError, match='reason is "boredom"; it must be one of: retries'
+            ):
                 await call(reason="boredom")
-        assert len(await queue.peek_dlq()) == 1
+        assert await queue.peek_dlq() == dead
+        assert await queue.purge_dlq(limit=0, job_id="a") == 0
+        assert await queue.purge_dlq(limit=1, job_id=["b", "a"]) == 1
 
 
 async def _empty(server: Server, queue: str) -> bool:

@@ -30,7 +30,8 @@ class DeadJob(TypedDict):
     """The job's id; empty when its record could not be read."""
     name: str
     reason: str
-    """Why it died: ``retries_exhausted``, ``unrecoverable``, ``worker_lost``, …"""
+    """Why it died: ``retries_exhausted``, ``unrecoverable``, ``worker_lost``, ``decode_failed``,
+    ``malformed`` or ``oversize_payload``."""
     detail: str | None
     """The text of the last error."""
     attempt: int

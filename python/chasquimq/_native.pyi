@@ -7,7 +7,7 @@ All of them raise ``ChasquiError`` in a child that was forked after the object w
 from typing import Any, final
 
 from ._address import Address
-from ._types import Asked, ConsumerOptions, FollowOptions, ProducerOptions, Reply, Row
+from ._types import Choice, ConsumerOptions, FollowOptions, ProducerOptions, Reply, Row
 
 __all__ = [
     "Added",
@@ -193,12 +193,12 @@ class Producer:
         """
     def cancel_delayed(self, caller: Mailbox | Waiter, ticket: int, job_id: str) -> None:
         """Takes a delayed job back; answers whether there was one."""
-    def peek_dlq(self, caller: Mailbox | Waiter, ticket: int, limit: int, of: Asked) -> None:
-        """Answers the oldest dead jobs of those asked for."""
-    def replay_dlq(self, caller: Mailbox | Waiter, ticket: int, limit: int, of: Asked) -> None:
-        """Sends the oldest dead jobs of those asked for back; answers how many."""
-    def purge_dlq(self, caller: Mailbox | Waiter, ticket: int, limit: int, of: Asked) -> None:
-        """Deletes the oldest dead jobs of those asked for; answers how many."""
+    def peek_dlq(self, caller: Mailbox | Waiter, ticket: int, limit: int, choice: Choice) -> None:
+        """Answers the oldest dead jobs of those chosen."""
+    def replay_dlq(self, caller: Mailbox | Waiter, ticket: int, limit: int, choice: Choice) -> None:
+        """Sends the oldest dead jobs of those chosen back; answers how many."""
+    def purge_dlq(self, caller: Mailbox | Waiter, ticket: int, limit: int, choice: Choice) -> None:
+        """Deletes the oldest dead jobs of those chosen; answers how many."""
     def close(self, caller: Mailbox | Waiter, ticket: int) -> None:
         """Closes the connection."""
 

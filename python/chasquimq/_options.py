@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from numbers import Real
 from typing import Literal, TypeAlias, get_args
 
-from ._types import Asked, When
+from ._types import Choice, When
 from .errors import ConfigError, NotSupportedError
 
 _SOCKET_ADDRESS = re.compile(r"((\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]+)?:)?(?P<port>\d{1,5})", re.ASCII)
@@ -51,29 +51,23 @@ def positives(**values: int | None) -> None:
             raise ConfigError(f"{name} is 0; it must be at least 1")
 
 
-def one_or_more(name: str, value: OneOrMore | None) -> list[str]:
-    """Return them as a list; raise for what is no string, and for none at all, which is not any."""
+def choice(job_id: OneOrMore | None, name: OneOrMore | None, reason: OneOrMore | None) -> Choice:
+    """Return which dead jobs are meant, as the engine takes it."""
+    return _texts("job_id", job_id), _texts("name", name), _texts("reason", reason)
+
+
+def _texts(name: str, value: OneOrMore | None) -> list[str]:
+    """Return them as a list. Nothing means any, but an empty list is refused: it means none."""
     if value is None:
         return []
+    if isinstance(value, bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is {value!r}; it must be a string, or several")
     values = [value] if isinstance(value, str) else list(value)
     for each in values:
         check_text(**{name: each})
     if not values:
         raise ConfigError(f"{name} is empty; leave it out to mean any")
     return values
-
-
-def dead_jobs(
-    job_id: OneOrMore | None,
-    name: OneOrMore | None,
-    reason: OneOrMore | None,
-) -> Asked:
-    """Return which dead jobs are meant, as the engine takes it."""
-    return (
-        one_or_more("job_id", job_id),
-        one_or_more("name", name),
-        one_or_more("reason", reason),
-    )
 
 
 def check_text(**values: object) -> None:

@@ -16,7 +16,7 @@ JobOptions = tuple[str | None, When, int | None, "BackoffSpec | None", str | Non
 Row = tuple[str, bytes, JobOptions | None, Any]
 """A job on its way in: name, encoded data, options, data."""
 
-Asked = tuple[list[str], list[str], list[str]]
+Choice = tuple[list[str], list[str], list[str]]
 """Job ids, names and reasons of dead jobs; none of a kind means any."""
 
 Told = tuple[str, str, str, dict[str, str], str]

@@ -10,7 +10,7 @@ from ._adding import Adding
 from ._base import BaseQueue, DeadJob, checked_job_id, with_data
 from ._hub import hub
 from ._native import Job
-from ._options import Durability, OneOrMore, check_text, dead_jobs, naturals, refuse
+from ._options import Durability, OneOrMore, check_text, choice, naturals, refuse
 from ._rows import row, rows
 from .backoff import Backoff
 
@@ -169,12 +169,13 @@ class Queue(BaseQueue):
     ) -> list[DeadJob]:
         """Return the oldest dead jobs; they stay dead.
 
-        ``job_id``, ``name`` and ``reason`` choose: one value, or several of which any fits.
-        ``reason`` is as in ``DeadJob``.
+        ``job_id``, ``name`` and ``reason`` choose among them: a value, or several of which any
+        fits; all that are named must fit. ``limit`` holds as well.
         """
         naturals(limit=limit)
-        of = dead_jobs(job_id, name, reason)
-        return with_data(await self._call(self._producer.peek_dlq, limit, of))
+        return with_data(
+            await self._call(self._producer.peek_dlq, limit, choice(job_id, name, reason))
+        )
 
     async def replay_dlq(
         self,
@@ -189,8 +190,7 @@ class Queue(BaseQueue):
         They are chosen as in ``peek_dlq``.
         """
         naturals(limit=limit)
-        of = dead_jobs(job_id, name, reason)
-        return int(await self._call(self._producer.replay_dlq, limit, of))
+        return int(await self._call(self._producer.replay_dlq, limit, choice(job_id, name, reason)))
 
     async def purge_dlq(
         self,
@@ -205,8 +205,7 @@ class Queue(BaseQueue):
         They are chosen as in ``peek_dlq``.
         """
         naturals(limit=limit)
-        of = dead_jobs(job_id, name, reason)
-        return int(await self._call(self._producer.purge_dlq, limit, of))
+        return int(await self._call(self._producer.purge_dlq, limit, choice(job_id, name, reason)))
 
     async def close(self) -> None:
         """Disconnect. The last user of an embedded server waits until it has ended."""

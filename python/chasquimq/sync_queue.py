@@ -7,7 +7,7 @@ from typing import Any
 
 from ._base import BaseQueue, DeadJob, checked_job_id, with_data
 from ._native import Added, Job, Mailbox, without_ids
-from ._options import Durability, OneOrMore, check_text, dead_jobs, naturals, refuse
+from ._options import Durability, OneOrMore, check_text, choice, naturals, refuse
 from ._rows import now_ms, row, rows
 from ._types import Row
 from ._waiting import background_mailbox, call, refuse_event_loop
@@ -111,12 +111,11 @@ class SyncQueue(BaseQueue):
     ) -> list[DeadJob]:
         """Return the oldest dead jobs; they stay dead.
 
-        ``job_id``, ``name`` and ``reason`` choose: one value, or several of which any fits.
-        ``reason`` is as in ``DeadJob``.
+        ``job_id``, ``name`` and ``reason`` choose among them: a value, or several of which any
+        fits; all that are named must fit. ``limit`` holds as well.
         """
         naturals(limit=limit)
-        of = dead_jobs(job_id, name, reason)
-        return with_data(self._call(self._producer.peek_dlq, limit, of))
+        return with_data(self._call(self._producer.peek_dlq, limit, choice(job_id, name, reason)))
 
     def replay_dlq(
         self,
@@ -131,8 +130,7 @@ class SyncQueue(BaseQueue):
         They are chosen as in ``peek_dlq``.
         """
         naturals(limit=limit)
-        of = dead_jobs(job_id, name, reason)
-        return int(self._call(self._producer.replay_dlq, limit, of))
+        return int(self._call(self._producer.replay_dlq, limit, choice(job_id, name, reason)))
 
     def purge_dlq(
         self,
@@ -147,8 +145,7 @@ class SyncQueue(BaseQueue):
         They are chosen as in ``peek_dlq``.
         """
         naturals(limit=limit)
-        of = dead_jobs(job_id, name, reason)
-        return int(self._call(self._producer.purge_dlq, limit, of))
+        return int(self._call(self._producer.purge_dlq, limit, choice(job_id, name, reason)))
 
     def close(self) -> None:
         """Disconnect. Calls of other threads that are under way have a second to end.

@@ -66,6 +66,9 @@ async fn a_printed_rule_makes_a_user_who_may_do_just_this() {
         assert_eq!((code, err.as_str()), (1, "chasqui: this changes the queue: say --yes\n"));
     }
     let worker = become_user(&server, &["--role", "worker", "--queue", &queue]).await;
+    let (code, out, err) =
+        run(&["dlq", "peek", &queue, "--name", "send", "--url", &server.url()]).await;
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "", "no dead job fits\n"));
     let purge = ["dlq", "purge", &queue, "--yes", "--url", &worker];
     for other in [["--name", "send"], ["--job-id", "two"], ["--reason", "malformed"]] {
         let (code, out, err) = run(&[&purge[..], &other].concat()).await;
@@ -74,6 +77,8 @@ async fn a_printed_rule_makes_a_user_who_may_do_just_this() {
     }
     let (code, _, err) = run(&[&purge[..], &["--reason", "boredom"]].concat()).await;
     assert!(code == 2 && err.contains("retries_exhausted, decode_failed"), "{err}");
+    let (code, _, err) = run(&[&purge[..], &["--job-id", ""]].concat()).await;
+    assert!(code == 1 && err.contains("job_id is empty"), "{err}");
     let these = [&purge[..], &["--job-id", "two", "--job-id", "one"]].concat();
     let (code, out, err) = run(&these).await;
     let told = format!("1 dead jobs of {queue} deleted\n");

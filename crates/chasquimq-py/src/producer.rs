@@ -99,24 +99,42 @@ impl Producer {
         self.call(caller, ticket, work)
     }
 
-    /// Answers the oldest dead jobs of those asked for.
-    fn peek_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize, of: Asked) -> PyResult<()> {
+    /// Answers the oldest dead jobs of those chosen.
+    fn peek_dlq(
+        &self,
+        caller: Caller<'_>,
+        ticket: u64,
+        limit: usize,
+        choice: Choice,
+    ) -> PyResult<()> {
         self.call(caller, ticket, async move |engine| {
-            of.dlq(&engine).peek(limit).await.map(Value::Dead)
+            choice.of(&engine).peek(limit).await.map(Value::Dead)
         })
     }
 
-    /// Sends the oldest dead jobs of those asked for back; answers how many.
-    fn replay_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize, of: Asked) -> PyResult<()> {
+    /// Sends the oldest dead jobs of those chosen back; answers how many.
+    fn replay_dlq(
+        &self,
+        caller: Caller<'_>,
+        ticket: u64,
+        limit: usize,
+        choice: Choice,
+    ) -> PyResult<()> {
         self.call(caller, ticket, async move |engine| {
-            of.dlq(&engine).replay(limit).await.map(Value::Count)
+            choice.of(&engine).replay(limit).await.map(Value::Count)
         })
     }
 
-    /// Deletes the oldest dead jobs of those asked for; answers how many.
-    fn purge_dlq(&self, caller: Caller<'_>, ticket: u64, limit: usize, of: Asked) -> PyResult<()> {
+    /// Deletes the oldest dead jobs of those chosen; answers how many.
+    fn purge_dlq(
+        &self,
+        caller: Caller<'_>,
+        ticket: u64,
+        limit: usize,
+        choice: Choice,
+    ) -> PyResult<()> {
         self.call(caller, ticket, async move |engine| {
-            of.dlq(&engine).purge(limit).await.map(Value::Count)
+            choice.of(&engine).purge(limit).await.map(Value::Count)
         })
     }
 
@@ -154,12 +172,12 @@ impl Producer {
     }
 }
 
-/// The job ids, names and reasons of the dead jobs that are meant; none of a kind means any.
+/// Job ids, names and reasons of dead jobs; none of a kind means any.
 #[derive(FromPyObject)]
-struct Asked(Vec<String>, Vec<String>, Vec<String>);
+struct Choice(Vec<String>, Vec<String>, Vec<String>);
 
-impl Asked {
-    fn dlq(self, engine: &chasquimq::Producer<()>) -> chasquimq::Dlq<'_> {
+impl Choice {
+    fn of(self, engine: &chasquimq::Producer<()>) -> chasquimq::Dlq<'_> {
         let Self(job_ids, names, reasons) = self;
         let dlq = job_ids.into_iter().fold(engine.dlq(), chasquimq::Dlq::with_job_id);
         let dlq = names.into_iter().fold(dlq, chasquimq::Dlq::with_name);

@@ -9,7 +9,8 @@ use crate::producer::Producer;
 use crate::store::wire::{self, Item};
 use crate::store::{DeadEntry, NewJob, Replay, Search, Store};
 
-/// The field that tells why a job died.
+/// Fields of a dead job.
+const JOB_ID: &str = "id";
 const REASON: &str = "reason";
 
 /// A dead job.
@@ -79,9 +80,9 @@ impl<T> Producer<T> {
 }
 
 impl Dlq<'_> {
-    /// Those of this id. It is empty where the record could not be read.
+    /// Those of this id. None has an empty one: a record that cannot be read is found by its reason.
     pub fn with_job_id(self, job_id: impl Into<String>) -> Self {
-        self.with("id", job_id)
+        self.with(JOB_ID, job_id)
     }
 
     /// Those of this name.
@@ -97,9 +98,9 @@ impl Dlq<'_> {
     /// The oldest, at most `limit`. They stay dead.
     ///
     /// # Errors
-    /// A reason that does not exist, and those of the connection and the server.
+    /// `Config` for an empty id or an unknown reason, and those of the connection and the server.
     pub async fn peek(&self, limit: usize) -> Result<Vec<DlqEntry>> {
-        let (mut search, mut found) = (self.search().await?, vec![]);
+        let (mut search, mut found) = (self.search()?, vec![]);
         while found.len() < limit && !search.is_over() {
             let page = self.store.dead(&mut search, limit - found.len()).await?;
             found.extend(page.into_iter().map(DlqEntry::read));
@@ -109,30 +110,29 @@ impl Dlq<'_> {
 
     /// Sends the oldest back to the queue with fresh attempts, at most `limit`; how many went. Those
     /// that cannot be read are passed over and stay, and so do those with a chosen id that a live job
-    /// has.
+    /// has, and those that die meanwhile.
     ///
     /// # Errors
-    /// A reason that does not exist, and those of the connection and the server.
+    /// As [`Dlq::peek`]; the error says how many went before it.
     pub async fn replay(&self, limit: usize) -> Result<usize> {
-        let (mut search, mut replayed) = (self.search().await?, 0);
+        let (mut search, mut replayed) = (self.search()?, 0);
         while replayed < limit && !search.is_over() {
-            let page = self.store.dead(&mut search, limit - replayed).await?;
-            let jobs: Vec<Replay> = page.iter().filter_map(resurrect).collect();
-            let moved = self.store.replay(&jobs).await?;
-            replayed += moved.into_iter().filter(|moved| *moved).count();
+            let one_page = self.replay_page(&mut search, limit - replayed).await;
+            replayed += one_page.map_err(|error| after(replayed, "sent back", error))?;
         }
         Ok(replayed)
     }
 
     /// Deletes the oldest for good, at most `limit`, those that cannot be read included; how many
-    /// went.
+    /// went. Those that die meanwhile stay.
     ///
     /// # Errors
-    /// A reason that does not exist, and those of the connection and the server.
+    /// As [`Dlq::peek`]; the error says how many went before it.
     pub async fn purge(&self, limit: usize) -> Result<usize> {
-        let (mut search, mut purged) = (self.search().await?, 0);
+        let (mut search, mut purged) = (self.search()?, 0);
         while purged < limit && !search.is_over() {
-            purged += self.store.purge(&mut search, limit - purged).await?;
+            let one_page = self.store.purge(&mut search, limit - purged).await;
+            purged += one_page.map_err(|error| after(purged, "deleted", error))?;
         }
         Ok(purged)
     }
@@ -142,17 +142,40 @@ impl Dlq<'_> {
         self
     }
 
-    /// Those that die meanwhile come last, and are left for the next time.
-    async fn search(&self) -> Result<Search> {
-        let mut reasons = self.conditions.iter().filter(|(field, _)| *field == REASON);
-        if let Some((_, unknown)) =
-            reasons.find(|(_, reason)| !DlqReason::NAMES.contains(&reason.as_str()))
-        {
-            let known = DlqReason::NAMES.join(", ");
-            return Err(Error::config(format!("no job dies of {unknown:?}, but of: {known}")));
+    fn search(&self) -> Result<Search> {
+        for (field, value) in &self.conditions {
+            match *field {
+                JOB_ID if value.is_empty() => return Err(Error::config("job_id is empty")),
+                REASON if !DlqReason::NAMES.contains(&value.as_str()) => {
+                    let known = DlqReason::NAMES.join(", ");
+                    let refusal = format!("reason is {value:?}; it must be one of: {known}");
+                    return Err(Error::config(refusal));
+                }
+                _ => {}
+            }
         }
-        Ok(Search::new(self.conditions.clone(), self.store.dead_count().await?))
+        Ok(Search::new(self.conditions.clone()))
     }
+
+    /// How many of the next page went.
+    async fn replay_page(&self, search: &mut Search, limit: usize) -> Result<usize> {
+        let page = self.store.dead(search, usize::MAX).await?;
+        let (mut jobs, mut replayed) = (page.iter().filter_map(resurrect), 0);
+        loop {
+            // Some of them may have to stay.
+            let batch: Vec<Replay> = jobs.by_ref().take(limit - replayed).collect();
+            if batch.is_empty() {
+                return Ok(replayed);
+            }
+            let moved = self.store.replay(&batch).await?;
+            replayed += moved.into_iter().filter(|moved| *moved).count();
+        }
+    }
+}
+
+/// What stopped it, and how far it had come.
+fn after(count: usize, done: &str, error: Error) -> Error {
+    if count == 0 { error } else { error.context(format_args!("{count} dead jobs were {done}")) }
 }
 
 impl DlqEntry {
@@ -165,7 +188,7 @@ impl DlqEntry {
         let raw = field(&entry, "j").cloned().unwrap_or_default();
         Self {
             source_id: text("source_id"),
-            job_id: text("id"),
+            job_id: text(JOB_ID),
             name: text("n"),
             reason: text(REASON),
             detail: Some(text("error")).filter(|detail| !detail.is_empty()),

@@ -115,7 +115,7 @@ fn payload(bytes: &[u8]) -> u64 {
 /// Replies of any shape, read by every verb that reads one.
 fn replies(bytes: &[u8]) -> u64 {
     let reply = reply(&mut &bytes[..], 0);
-    let dead = replies::page(&reply).map_or(vec![], |page| replies::dead(page.rest));
+    let dead = replies::dead(reply.items());
     let sound = dead.iter().filter(|entry| resurrect(entry).is_some()).count();
     let shown: Vec<DlqEntry> = dead.into_iter().map(DlqEntry::read).collect();
     let events: Vec<_> = replies::events(reply.clone()).into_iter().flat_map(unpack).collect();

@@ -106,18 +106,18 @@ pub enum DlqReason {
 
 impl DlqReason {
     /// All of them, as [`DlqReason::as_str`] names them.
-    pub const NAMES: [&str; 6] = [
-        "retries_exhausted",
-        "decode_failed",
-        "malformed",
-        "oversize_payload",
-        "unrecoverable",
-        "worker_lost",
+    pub const NAMES: &[&str] = &[
+        Self::RetriesExhausted.as_str(),
+        Self::DecodeFailed.as_str(),
+        Self::Malformed { reason: "" }.as_str(),
+        Self::OversizePayload.as_str(),
+        Self::Unrecoverable.as_str(),
+        Self::WorkerLost.as_str(),
     ];
 
     /// The reason as it stands in the dead-letter queue, in events and in metric labels.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::RetriesExhausted => "retries_exhausted",
             Self::DecodeFailed => "decode_failed",

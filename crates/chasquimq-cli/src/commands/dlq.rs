@@ -1,11 +1,13 @@
 //! `chasqui dlq`: looks at dead jobs, sends them back, deletes them.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::bail;
 use chasquimq::{Dlq, DlqEntry, DlqReason, Producer, ProducerConfig};
+use clap::builder::PossibleValuesParser;
 use serde_json::{Value, json};
 
 use crate::place::Url;
@@ -26,13 +28,13 @@ enum Action {
         /// Jobs to show, at most.
         #[arg(long, default_value_t = 20)]
         limit: usize,
-        #[command(flatten)]
-        of: Asked,
         /// Print one JSON object a line.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         url: Url,
+        #[command(flatten)]
+        choice: Choice,
     },
     /// Send the oldest dead jobs back to the queue, with fresh attempts.
     Replay(Change),
@@ -47,67 +49,89 @@ struct Change {
     /// Jobs that it is done to, at most.
     #[arg(long, default_value_t = 100)]
     limit: usize,
-    #[command(flatten)]
-    of: Asked,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
     url: Url,
+    #[command(flatten)]
+    choice: Choice,
 }
 
-/// Which dead jobs are meant. Options may be repeated: then any of their values fits.
-#[derive(Debug, clap::Args)]
-struct Asked {
-    /// Only those of this id.
+// Which dead jobs are meant. As a doc comment this would take the place of the command's own.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    next_help_heading = "Only some dead jobs (what is named must all fit; repeat an option for alternatives)"
+)]
+struct Choice {
+    /// Those of this id.
     #[arg(long, value_name = "ID")]
     job_id: Vec<String>,
-    /// Only those of this name.
+    /// Those of this name.
     #[arg(long)]
     name: Vec<String>,
-    /// Only those that died of this.
-    #[arg(long, value_parser = DlqReason::NAMES)]
+    /// Those that died of this.
+    #[arg(long, value_parser = PossibleValuesParser::new(DlqReason::NAMES))]
     reason: Vec<String>,
 }
 
-impl Asked {
-    fn dlq(self, producer: &Producer<()>) -> Dlq<'_> {
+impl Choice {
+    fn of(self, producer: &Producer<()>) -> Dlq<'_> {
         let dlq = self.job_id.into_iter().fold(producer.dlq(), Dlq::with_job_id);
         let dlq = self.name.into_iter().fold(dlq, Dlq::with_name);
         self.reason.into_iter().fold(dlq, Dlq::with_reason)
+    }
+
+    fn is_any(&self) -> bool {
+        self.job_id.is_empty() && self.name.is_empty() && self.reason.is_empty()
+    }
+}
+
+/// The end of a question: nothing for any.
+impl Display for Choice {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let kinds = [("job id", &self.job_id), ("name", &self.name), ("reason", &self.reason)];
+        for (kind, values) in kinds.into_iter().filter(|(_, values)| !values.is_empty()) {
+            write!(f, ", {kind} {}", values.join(" or "))?;
+        }
+        Ok(())
     }
 }
 
 pub(crate) fn run(args: Args, host: &Host, ui: &Ui) -> anyhow::Result<ExitCode> {
     match args.action {
-        Action::Peek { queue, limit, of, json, url } => {
+        Action::Peek { queue, limit, json, url, choice } => {
             let place = url.find(host, ui)?;
             until_interrupted(async {
-                let dead = of.dlq(&connect(&place.url, &queue).await?).peek(limit).await?;
+                let none = if choice.is_any() { "no dead jobs" } else { "no dead job fits" };
+                let dead = choice.of(&connect(&place.url, &queue).await?).peek(limit).await?;
                 if json {
                     dead.iter().try_for_each(|entry| ui.line(as_json(entry)))
                 } else {
-                    show(&dead, ui)
+                    show(&dead, none, ui)
                 }
             })
         }
-        Action::Replay(Change { queue, limit, of, yes, url }) => {
+        Action::Replay(Change { queue, limit, yes, url, choice }) => {
             let place = url.find(host, ui)?;
             if !yes {
-                confirm(&format!("Send up to {limit} dead jobs back to {queue}?"), ui)?;
+                confirm(&format!("Send up to {limit} dead jobs back to {queue}{choice}?"), ui)?;
             }
             until_interrupted(async {
-                let replayed = of.dlq(&connect(&place.url, &queue).await?).replay(limit).await?;
+                let replayed = choice.of(&connect(&place.url, &queue).await?).replay(limit).await?;
                 ui.line(format!("{replayed} jobs sent back to {queue}"))
             })
         }
-        Action::Purge(Change { queue, limit, of, yes, url }) => {
+        Action::Purge(Change { queue, limit, yes, url, choice }) => {
             let place = url.find(host, ui)?;
             if !yes {
-                confirm(&format!("Delete up to {limit} dead jobs of {queue} for good?"), ui)?;
+                confirm(
+                    &format!("Delete up to {limit} dead jobs of {queue} for good{choice}?"),
+                    ui,
+                )?;
             }
             until_interrupted(async {
-                let purged = of.dlq(&connect(&place.url, &queue).await?).purge(limit).await?;
+                let purged = choice.of(&connect(&place.url, &queue).await?).purge(limit).await?;
                 ui.line(format!("{purged} dead jobs of {queue} deleted"))
             })
         }
@@ -129,7 +153,7 @@ fn confirm(question: &str, ui: &Ui) -> anyhow::Result<()> {
     if answer.trim().eq_ignore_ascii_case("y") { Ok(()) } else { bail!("nothing was changed") }
 }
 
-fn show(dead: &[DlqEntry], ui: &Ui) -> anyhow::Result<()> {
+fn show(dead: &[DlqEntry], none: &str, ui: &Ui) -> anyhow::Result<()> {
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in dead {
         *reasons.entry(&entry.reason).or_default() += 1;
@@ -143,7 +167,7 @@ fn show(dead: &[DlqEntry], ui: &Ui) -> anyhow::Result<()> {
     }
     let counts: Vec<String> =
         reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    ui.note(if counts.is_empty() { "no dead jobs".to_owned() } else { counts.join(", ") });
+    ui.note(if counts.is_empty() { none.to_owned() } else { counts.join(", ") });
     Ok(())
 }
 
@@ -171,6 +195,17 @@ fn data(mut payload: &[u8]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_names_what_is_chosen() {
+        let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        let mut choice = Choice { job_id: vec![], name: vec![], reason: vec![] };
+        assert_eq!((choice.to_string().as_str(), choice.is_any()), ("", true));
+        choice.name = texts(&["send", "pay"]);
+        choice.reason = texts(&["malformed"]);
+        let told = (choice.to_string(), choice.is_any());
+        assert_eq!(told, (", name send or pay, reason malformed".to_owned(), false));
+    }
 
     #[test]
     fn data_are_shown_where_json_can_hold_them() {

@@ -2,13 +2,10 @@
 
 use bytes::Bytes;
 
-use super::replies::{self, Page};
+use super::replies;
 use super::transport::{Arg, Reply, bytes, int};
 use super::{CHUNK, NewJob, Store, flag, flags, scripts, unexpected};
 use crate::error::Result;
-
-/// Dead jobs that one script looks at: other commands wait meanwhile.
-const PAGE: usize = 100;
 
 /// A dead job as it is stored.
 #[derive(Clone, Debug)]
@@ -24,43 +21,42 @@ pub(crate) struct Replay {
     pub job: NewJob,
 }
 
-/// Which dead jobs are looked for, and where the look has come to.
+/// Which dead jobs are looked for, and where the look has come to. Those that die after its first page
+/// are not looked at.
 #[derive(Clone, Debug)]
 pub(crate) struct Search {
     /// Each a field and a value it may have; one value of each field that is named must fit.
     conditions: Vec<(&'static str, String)>,
     from: Bytes,
-    unseen: usize,
+    to: Bytes,
+    is_over: bool,
 }
 
 impl Search {
-    /// Among the `count` oldest.
-    pub fn new(conditions: Vec<(&'static str, String)>, count: usize) -> Self {
-        Self { conditions, from: Bytes::from_static(b"-"), unseen: count }
-    }
-
-    /// Among all there are.
-    #[cfg(test)]
-    pub fn all() -> Self {
-        Self::new(vec![], usize::MAX)
+    pub fn new(conditions: Vec<(&'static str, String)>) -> Self {
+        Self { conditions, from: Bytes::from_static(b"-"), to: Bytes::new(), is_over: false }
     }
 
     pub fn is_over(&self) -> bool {
-        self.unseen == 0
+        self.is_over
     }
 
-    /// Where to begin, and how many to look at and to choose.
+    /// Where to look, and how many to choose.
     fn bounds(&self, most: usize) -> [Arg; 3] {
-        [bytes(&self.from), int(PAGE.min(self.unseen) as u64), int(PAGE.min(most) as u64)]
+        [bytes(&self.from), bytes(&self.to), int(most.min(CHUNK) as u64)]
     }
 
     fn conditions(&self) -> impl Iterator<Item = Arg> {
         self.conditions.iter().flat_map(|(field, value)| [(*field).into(), value.as_str().into()])
     }
 
-    fn saw(&mut self, page: &Page) {
-        self.from = page.from.clone();
-        self.unseen = if page.looked == 0 { 0 } else { self.unseen.saturating_sub(page.looked) };
+    /// Goes on behind the page; what was chosen of it.
+    fn turn<'r>(&mut self, reply: &'r Reply) -> Result<&'r [Reply]> {
+        let [more, from, to, chosen @ ..] = reply.items() else {
+            return Err(unexpected("a search of dead jobs"));
+        };
+        (self.from, self.to, self.is_over) = (from.bytes(), to.bytes(), more.int() == 0);
+        Ok(chosen)
     }
 }
 
@@ -69,15 +65,7 @@ impl Store {
     pub async fn dead(&self, search: &mut Search, most: usize) -> Result<Vec<DeadEntry>> {
         let args = search.bounds(most).into_iter().chain(search.conditions()).collect();
         let reply = self.run(&scripts::DEAD, &[&self.keys.dlq], args).await?;
-        let page = replies::page(&reply).ok_or_else(|| unexpected("dead"))?;
-        search.saw(&page);
-        Ok(replies::dead(page.rest))
-    }
-
-    /// How many jobs are dead.
-    pub async fn dead_count(&self) -> Result<usize> {
-        let reply = self.call("dead", "XLEN", vec![bytes(&self.keys.dlq)]).await?;
-        Ok(usize::try_from(reply.int()).unwrap_or(0))
+        Ok(replies::dead(search.turn(&reply)?))
     }
 
     /// Moves dead jobs back to the stream; per job whether it was moved.
@@ -103,9 +91,7 @@ impl Store {
         args.push(self.cap(true));
         args.extend(search.conditions());
         let reply = self.run(&scripts::PURGE, &[&self.keys.dlq, &self.keys.events], args).await?;
-        let page = replies::page(&reply).ok_or_else(|| unexpected("purge"))?;
-        search.saw(&page);
-        let purged = page.rest.first().map_or(0, Reply::int);
+        let purged = search.turn(&reply)?.first().map_or(0, Reply::int);
         Ok(usize::try_from(purged).unwrap_or(0))
     }
 }

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::feed::RawEvent;
 use super::transport::Reply;
 use super::{Claimed, DeadEntry, Entry, Tick, moves};
@@ -15,7 +13,7 @@ pub(crate) fn delivered(reply: Reply) -> Vec<Entry> {
     let entry = |entry: Reply| {
         let [id, fields] = <[Reply; 2]>::try_from(entry.into_items()).ok()?;
         let fields = fields.into_items().into_iter().map(Reply::into_bytes).collect();
-        Some(Entry { id: id.into_bytes(), fields, deliveries: 1, settled: Bytes::new() })
+        Some(Entry { id: id.into_bytes(), fields, deliveries: 1, settled: bytes::Bytes::new() })
     };
     of_one_stream(reply).into_iter().filter_map(entry).collect()
 }
@@ -27,20 +25,6 @@ pub(crate) fn events(reply: Reply) -> Vec<RawEvent> {
         Some((id.text(), fields.chunks_exact(2).map(|f| (f[0].text(), f[1].text())).collect()))
     };
     of_one_stream(reply).iter().filter_map(event).collect()
-}
-
-/// A look at dead jobs.
-pub(crate) struct Page<'r> {
-    pub looked: usize,
-    /// Where to go on.
-    pub from: Bytes,
-    pub rest: &'r [Reply],
-}
-
-/// What dead.lua and purge.lua answer.
-pub(crate) fn page(reply: &Reply) -> Option<Page<'_>> {
-    let [looked, from, rest @ ..] = reply.items() else { return None };
-    Some(Page { looked: usize::try_from(looked.int()).unwrap_or(0), from: from.bytes(), rest })
 }
 
 /// Dead jobs, as dead.lua lists them.

@@ -164,6 +164,24 @@ async fn replay_sends_a_job_that_dies_again_at_once_no_second_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn replays_at_the_same_time_send_each_job_once() {
+    let (server, queue) = (shared_server().await, unique_queue("both"));
+    let producer = producer(server, &queue).await;
+    producer.add_bulk((0..600).collect()).await.unwrap();
+    let worker = Worker::start(&server.url(), config(&queue), |_| async {
+        Err(HandlerError::unrecoverable("never"))
+    });
+    worker.ran(600).await;
+    drained(server, &queue).await;
+    let both = tokio::join!(producer.replay_dlq(usize::MAX), producer.replay_dlq(usize::MAX));
+    assert_eq!(both.0.unwrap() + both.1.unwrap(), 600);
+    worker.ran(1200).await;
+    drained(server, &queue).await;
+    assert_eq!(worker.count(), 1200);
+    worker.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn purge_deletes_the_oldest_whatever_they_are() {
     let (server, queue) = (shared_server().await, unique_queue("purge"));
     let producer = producer(server, &queue).await;
@@ -214,8 +232,10 @@ async fn dead_jobs_are_chosen_by_id_name_and_reason() {
     assert_eq!(ids(dlq().with_name("send").with_reason("unrecoverable")).await, ["b"]);
     assert_eq!(ids(dlq().with_job_id("b").with_job_id("a")).await, ["a", "b"]);
     assert_eq!(ids(dlq().with_reason("retries_exhausted")).await, ["a"]);
-    let unknown = dlq().with_reason("boredom").purge(1).await.unwrap_err();
-    assert_eq!(unknown.kind(), ErrorKind::Config, "{unknown}");
+    for refused in [dlq().with_reason("boredom"), dlq().with_job_id("a").with_job_id("")] {
+        let refused = refused.purge(1).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");
+    }
 
     assert_eq!(dlq().with_name("send").replay(1).await.unwrap(), 1);
     assert_eq!(dlq().with_name("send").purge(10).await.unwrap(), 1);

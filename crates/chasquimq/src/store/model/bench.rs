@@ -315,7 +315,7 @@ impl Bench {
     }
 
     async fn replay(&mut self, count: usize) -> Result<()> {
-        let dead = self.store.dead(&mut Search::all(), count).await?;
+        let dead = self.store.dead(&mut Search::new(vec![]), count).await?;
         let batch = dead.iter().filter_map(crate::dlq::resurrect).collect();
         self.make(Call::Replay { batch }).await
     }

@@ -61,7 +61,7 @@ impl Call {
             Self::Replay { batch } => return Ok(Ok(store.replay(batch).await?)),
             Self::Purge { ids, most } => {
                 let conditions = ids.iter().map(|id| ("id", id.clone())).collect();
-                let mut search = Search::new(conditions, usize::MAX);
+                let mut search = Search::new(conditions);
                 return Ok(Ok(vec![true; store.purge(&mut search, *most).await?]));
             }
         };

@@ -58,7 +58,7 @@ async fn out_of_memory_nothing_is_added() {
     let queue = Queue::on(&server).await;
     let id = queue.deliver(&["dead"]).await.remove(0);
     queue.bury(&[hopeless(&id, 1, 0)]).await;
-    let dlq_id = queue.store.dead(&mut Search::all(), 1).await.unwrap().remove(0).dlq_id;
+    let dlq_id = queue.store.dead(&mut Search::new(vec![]), 1).await.unwrap().remove(0).dlq_id;
     let before = queue.dump().await;
     without_memory(&server).await;
     let due = Due::In(5);
@@ -164,7 +164,7 @@ async fn events_of_the_wrong_type_stop_nothing() {
     assert_eq!(queue.store.cancel(&["g".to_owned()]).await.unwrap(), [true]);
     let tick = queue.store.promote("p-1", LOCK, 10).await.unwrap();
     assert!(matches!(tick, Tick::Led { promoted: 1, fault: None, .. }), "{tick:?}");
-    let dead = queue.store.dead(&mut Search::all(), 1).await.unwrap().remove(0);
+    let dead = queue.store.dead(&mut Search::new(vec![]), 1).await.unwrap().remove(0);
     let replay = Replay { dlq_id: dead.dlq_id, job: job("h", true) };
     assert_eq!(queue.store.replay(&[replay]).await.unwrap(), [true]);
     let after = queue.dump().await;

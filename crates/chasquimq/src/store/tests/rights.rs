@@ -149,10 +149,10 @@ async fn who_has_every_role_can_do_everything() {
     let tick = store.promote("p", Duration::from_secs(5), 10).await.unwrap();
     assert!(matches!(tick, Tick::Led { promoted: 1, fault: None, .. }), "{tick:?}");
     store.unlock("p").await.unwrap();
-    let dlq_id = store.dead(&mut Search::all(), 1).await.unwrap().remove(0).dlq_id;
+    let dlq_id = store.dead(&mut Search::new(vec![]), 1).await.unwrap().remove(0).dlq_id;
     let replay = Replay { dlq_id, job: job("i", true) };
     assert_eq!(store.replay(&[replay]).await.unwrap(), [true]);
-    assert_eq!(store.purge(&mut Search::all(), 1).await.unwrap(), 0);
+    assert_eq!(store.purge(&mut Search::new(vec![]), 1).await.unwrap(), 0);
     let intake = store.intake(Duration::from_secs(1)).await.unwrap();
     assert_eq!(intake.read(GROUP, ME, 9, Duration::from_secs(1)).await.unwrap().len(), 5);
     store.wake(&intake).await;
@@ -172,7 +172,7 @@ async fn a_producer_adds_and_takes_back_and_takes_no_jobs() {
     assert_eq!(store.cancel(&["c".to_owned()]).await.unwrap(), [true]);
     assert_eq!(queue.dump().await.values(), ["record-a", "record-b"]);
     assert_eq!(store.enter(GROUP).await.unwrap_err().kind(), ErrorKind::Auth);
-    assert_eq!(store.dead(&mut Search::all(), 1).await.unwrap_err().kind(), ErrorKind::Auth);
+    assert_eq!(store.dead(&mut Search::new(vec![]), 1).await.unwrap_err().kind(), ErrorKind::Auth);
     let promoted = store.promote("p", Duration::from_secs(5), 10).await;
     assert_eq!(promoted.unwrap_err().kind(), ErrorKind::Auth);
 }
@@ -201,7 +201,7 @@ async fn an_observer_looks_and_changes_nothing() {
     let store = &queue.store;
     let counts = store.inspect().await.unwrap();
     assert_eq!((counts.in_flight, counts.dead), (2, 1));
-    assert_eq!(store.dead(&mut Search::all(), 9).await.unwrap().len(), 1);
+    assert_eq!(store.dead(&mut Search::new(vec![]), 9).await.unwrap().len(), 1);
     let url = format!("redis://u:{PASSWORD}@127.0.0.1:{}", server.port());
     let feed =
         Feed::connect(&url, queue.name(), &ConnectionTuning::default(), Duration::ZERO).await;

@@ -54,9 +54,9 @@ async fn each_verb_is_timed_under_its_name() {
     store.unlock("p").await.unwrap();
     store.inspect().await.unwrap();
     store.forget_consumers(Duration::from_mins(1), 1).await.unwrap();
-    let dlq_id = store.dead(&mut Search::all(), 1).await.unwrap().remove(0).dlq_id;
+    let dlq_id = store.dead(&mut Search::new(vec![]), 1).await.unwrap().remove(0).dlq_id;
     store.replay(&[Replay { dlq_id, job: job("h", false) }]).await.unwrap();
-    store.purge(&mut Search::all(), 1).await.unwrap();
+    store.purge(&mut Search::new(vec![]), 1).await.unwrap();
     store.leave(GROUP, "nobody").await.unwrap();
     let told = queue.told.record().store_commands;
     // Shared parts, and what is sent only after an outcome that stayed unknown.

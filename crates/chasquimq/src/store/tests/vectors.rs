@@ -111,10 +111,10 @@ async fn make_everything_happen(queue: &Queue<'_>) {
     queue.retry(&[failed(&delivered[1], 1, 0)]).await;
     queue.bury(&[hopeless(&delivered[2], 1, 0)]).await;
     queue.release(&[unrun(&delivered[3], 1, &[0])]).await;
-    let dlq_id = store.dead(&mut Search::all(), 1).await.unwrap().remove(0).dlq_id;
+    let dlq_id = store.dead(&mut Search::new(vec![]), 1).await.unwrap().remove(0).dlq_id;
     store.replay(&[Replay { dlq_id, job: job("job-replay", false) }]).await.unwrap();
     queue.run(&["XADD", &queue.key("dlq"), "*", "id", "job-dead", "n", "send"]).await;
-    store.purge(&mut Search::all(), 1).await.unwrap();
+    store.purge(&mut Search::new(vec![]), 1).await.unwrap();
     store.finish(GROUP, ME, &[&done(&delivered[4], 2, &[0, 1])]).await.unwrap();
 }
 
