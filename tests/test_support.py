@@ -47,8 +47,8 @@ def test_a_killed_server_is_unreachable_until_it_is_restarted(own_server: Server
 
 def test_a_stopped_server_answers_once_it_goes_on(own_server: Server) -> None:
     own_server.stop_signal()
-    threading.Timer(0.2, own_server.cont).start()
     started = time.monotonic()
+    threading.Timer(0.2, own_server.cont).start()
     assert own_server.command("PING") == "PONG"
     assert time.monotonic() - started > 0.15
 

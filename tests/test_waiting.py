@@ -25,7 +25,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_lone_add_is_over_without_a_turn_of_the_loop(
-    redis_server: Server, queue_name: str
+    redis_server: Server, queue_name: str, patient: None
 ) -> None:
     async with Queue(queue_name, redis_url=redis_server.url) as queue:
         await queue.add("n", 0)  # connected
@@ -85,7 +85,7 @@ async def test_a_signal_that_ends_a_wait_keeps_nobody_from_a_reply(
     def interrupt(*_: object) -> None:
         raise _Interrupted
 
-    monkeypatch.setattr(chasquimq._hub, "LONGEST_WAIT", 0.5)
+    monkeypatch.setattr(chasquimq._hub, "LONGEST_WAIT", 2.0)
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
         async with Queue(queue_name, redis_url=own_server.url) as queue:
@@ -192,7 +192,8 @@ async def test_connections_killed_while_a_loop_waits_add_each_job_once(
     stopped = threading.Event()
 
     def kill() -> None:
-        while not stopped.wait(0.02):
+        until = time.monotonic() + 2  # longer, and a slow machine would never be done
+        while not stopped.wait(0.02) and time.monotonic() < until:
             own_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     async with Queue(queue_name, redis_url=own_server.url) as queue:

@@ -252,6 +252,7 @@ async def test_a_handler_that_ignores_its_timeout_is_given_up(
                 await release.wait()
             except asyncio.CancelledError:
                 continue
+        raise ValueError("late")
 
     options = {"concurrency": 1, "job_timeout": 0.1}
     async with working(redis_server, queue_name, handler, **options) as (queue, _):

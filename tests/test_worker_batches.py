@@ -72,17 +72,17 @@ async def test_a_batch_waits_for_more_but_not_forever(
 ) -> None:
     calls: list[list[int]] = []
     handler = kind(lambda jobs: calls.append([job.data for job in jobs]))
-    async with working(redis_server, queue_name, handler, batch=3, batch_wait=1.5) as (queue, _):
+    async with working(redis_server, queue_name, handler, batch=3, batch_wait=3) as (queue, _):
         begun = time.monotonic()
         for i in range(3):
             await queue.add("n", i)
             await asyncio.sleep(0.05)
         await eventually(lambda: calls, "a full batch")
-        assert time.monotonic() - begun < 1.4, "a full batch does not wait"
-        await queue.add("n", 3)
+        assert time.monotonic() - begun < 2.8, "a full batch does not wait"
         begun = time.monotonic()
+        await queue.add("n", 3)
         await eventually(lambda: len(calls) == 2, "the rest")
-        assert 1.4 < time.monotonic() - begun < 3
+        assert 2.9 < time.monotonic() - begun < 10
     assert calls == [[0, 1, 2], [3]]
 
 
@@ -281,7 +281,7 @@ async def test_closing_hands_back_a_batch_that_gathers_and_one_that_runs_on(
             await asyncio.wait_for(begun.wait(), 10)
             closing = time.monotonic()
             await worker.close(timeout=0.2)
-            assert time.monotonic() - closing < 2
+            assert time.monotonic() - closing < 5
         attempts: list[tuple[int, int, int]] = []
         again = as_async(lambda jobs: attempts.extend((j.data, j.attempt, j.lost) for j in jobs))
         async with Worker(queue_name, again, redis_url=redis_server.url, batch=5):

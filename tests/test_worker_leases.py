@@ -19,9 +19,9 @@ async def test_a_handler_longer_than_the_lease_runs_once(
 
     async def handler(job: Job) -> None:
         starts.append(job.id)
-        await asyncio.sleep(3)
+        await asyncio.sleep(7)
 
-    lease = 1000
+    lease = 2500
     url = redis_server.url
     async with working(redis_server, queue_name, handler, claim_min_idle_ms=lease) as (queue, _):
         async with Worker(queue_name, handler, redis_url=url, claim_min_idle_ms=lease):
@@ -34,6 +34,7 @@ async def test_a_handler_longer_than_the_lease_runs_once(
 
 STOPPED = """
 import asyncio
+import os
 import sys
 import time
 
@@ -47,7 +48,8 @@ async def handler(job):
     if job.data == "first":
         await asyncio.sleep(0.1)  # the other slot asks for a job
         print("blocked", flush=True)
-        time.sleep(2)
+        while not os.path.exists(runs + ".go"):
+            time.sleep(0.01)
 
 async def main():
     async with Worker(queue, handler, redis_url=url, concurrency=2, claim_min_idle_ms=1000):
@@ -77,6 +79,7 @@ async def test_what_waited_for_a_loop_in_a_stopped_process_runs_elsewhere_only(
             await eventually(lambda: pending(redis_server, queue_name) == 2, "its delivery")
             await asyncio.sleep(0.1)  # from the engine to the blocked loop: nobody sees it there
             stopped.send_signal(signal.SIGSTOP)
+            Path(f"{log}.go").touch()
             async with Worker(queue_name, handler, redis_url=url, claim_min_idle_ms=1000):
                 await eventually(lambda: len(elsewhere) == 2, "both elsewhere")
             stopped.send_signal(signal.SIGCONT)

@@ -9,7 +9,7 @@ from typing import Any
 from chasquimq import BatchHandler, Handler, Handlers, Job, Queue, Worker
 from support.server import Server
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds after which a condition that has not come true never will."""
 
 
@@ -67,10 +67,11 @@ async def working(
 
 
 class Heartbeat:
-    """Measures how long the event loop was blocked: ``async with Heartbeat() as heart: …``."""
+    """Measures how long the event loop was busy: ``async with Heartbeat() as heart: …``."""
 
     def __init__(self) -> None:
         self.longest = 0.0
+        """Seconds of the loop's own CPU between two beats, at most: a busy machine costs none."""
         self.beats = 0
 
     async def __aenter__(self) -> "Heartbeat":
@@ -82,7 +83,7 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         while True:
-            before = time.monotonic()
+            before = time.thread_time()
             await asyncio.sleep(0.002)
-            self.longest = max(self.longest, time.monotonic() - before)
+            self.longest = max(self.longest, time.thread_time() - before)
             self.beats += 1

@@ -7,7 +7,7 @@ use crate::reply::Reply;
 use crate::server::{Role, Server};
 
 const PRIMARIES: usize = 3;
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Six servers that are one cluster. A node that is silent for half a second counts as dead.
 pub struct Cluster {
@@ -18,13 +18,13 @@ impl Cluster {
     /// Starts it and waits until every node serves.
     ///
     /// # Panics
-    /// When it is not ready within 20 s.
+    /// When it is not ready within a minute.
     pub async fn start() -> Self {
         let mut starting = tokio::task::JoinSet::new();
         for _ in 0..2 * PRIMARIES {
             let builder = Server::builder()
                 .role(Role::Node)
-                .config("cluster-node-timeout", "500")
+                .config("cluster-node-timeout", "1500")
                 .config("cluster-replica-validity-factor", "0")
                 .config("repl-diskless-sync-delay", "0")
                 .config("repl-ping-replica-period", "1");

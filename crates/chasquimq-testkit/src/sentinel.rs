@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::eventually;
 use crate::server::{Role, Server};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The name by which the Sentinels know the primary.
 const NAME: &str = "jobs";
@@ -20,7 +20,7 @@ impl Sentinels {
     /// Starts them and waits until both replicas are in step and the Sentinels know each other.
     ///
     /// # Panics
-    /// When they are not ready within 20 s.
+    /// When they are not ready within a minute.
     pub async fn start() -> Self {
         let mut servers = vec![server(None).await];
         for _ in 0..2 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chasquimq_testkit::{Cluster, Sentinels, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_moves_a_slot_and_survives_its_owner() {

@@ -10,7 +10,7 @@ use chasquimq_testkit::{Server, shared_server, unique_queue};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{config, drained, producer};
+use crate::support::{config, drained, key, producer};
 
 /// A running consumer of batches, and the payloads of each call.
 struct Batcher {
@@ -146,7 +146,10 @@ async fn jobs_of_a_hung_batch_go_back_at_shutdown() {
     begun.notified().await;
     stop.cancel();
     let report = task.await.unwrap().unwrap();
-    assert_eq!((report.finished, report.released, report.abandoned), (0, 10, 0));
+    assert_eq!((report.finished, report.abandoned), (0, 0));
+    // A read that is under way may meet some of them once more.
+    assert!(report.released >= 10, "{report:?}");
+    assert_eq!(server.command(&["XLEN", &key(&queue, "stream")]).await.int(), 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]

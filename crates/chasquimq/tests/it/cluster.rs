@@ -42,7 +42,7 @@ async fn a_slot_that_moves_and_an_owner_that_dies_lose_nothing() {
         assert_eq!(cluster.owner(&hot).await.port(), to.port());
         join_all(loads.iter().map(Load::goes_on)).await;
         to.kill9();
-        eventually("its replica takes over", Duration::from_secs(10), async || {
+        eventually("its replica takes over", Duration::from_secs(45), async || {
             cluster.owner(&hot).await.port() != to.port()
         })
         .await;

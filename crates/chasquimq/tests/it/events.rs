@@ -113,7 +113,8 @@ async fn two_listeners_miss_nothing_over_a_cut_and_a_restart() {
     let mut one = follow(&server.url(), "q", From::Now).await;
     let mut other = follow(&proxy.url(), "q", From::Now).await;
     producer(&server, "q").await.add_bulk((0..10_000).collect()).await.unwrap();
-    let worker = Worker::start(&server.url(), config("q"), |_| async { Ok(()) });
+    let patient = ConsumerConfig { claim_min_idle_ms: 30_000, ..config("q") };
+    let worker = Worker::start(&server.url(), patient, |_| async { Ok(()) });
     let mut seen = take(&mut other, 300).await;
     proxy.cut();
     seen.extend(take(&mut other, 300).await);

@@ -139,7 +139,8 @@ async fn connections_killed_again_and_again_lose_nothing_and_double_nothing() {
     let server = Server::start().await;
     let producer = producer(&server, "q").await;
     producer.add_bulk((0..2000).collect()).await.unwrap();
-    let worker = Worker::start(&server.url(), config("q"), |_| async {
+    let config = ConsumerConfig { claim_min_idle_ms: 8_000, ..config("q") };
+    let worker = Worker::start(&server.url(), config, |_| async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         Ok(())
     });

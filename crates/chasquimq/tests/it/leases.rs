@@ -14,12 +14,13 @@ async fn a_handler_of_three_leases_runs_exactly_once() {
     let producer = producer(server, &queue).await;
     producer.add_bulk((0..5).collect()).await.unwrap();
     let slow = |_| async {
-        sleep(Duration::from_secs(3)).await;
+        sleep(Duration::from_secs(9)).await;
         Ok(())
     };
-    let one = Worker::start(&server.url(), config(&queue), slow);
+    let config = ConsumerConfig { claim_min_idle_ms: 3_000, ..config(&queue) };
+    let one = Worker::start(&server.url(), config.clone(), slow);
     one.ran(5).await;
-    let other = Worker::start(&server.url(), config(&queue), slow);
+    let other = Worker::start(&server.url(), config, slow);
     drained(server, &queue).await;
     assert_eq!((one.count(), other.count()), (5, 0));
     assert_eq!((one.finish().await.finished, other.finish().await.finished), (5, 0));
@@ -30,9 +31,14 @@ async fn jobs_held_ready_are_leased_too() {
     let (server, queue) = (shared_server().await, unique_queue("prefetch"));
     let producer = producer(server, &queue).await;
     producer.add_bulk((0..6).collect()).await.unwrap();
-    let config = ConsumerConfig { concurrency: 1, prefetch: Some(5), ..config(&queue) };
+    let config = ConsumerConfig {
+        concurrency: 1,
+        prefetch: Some(5),
+        claim_min_idle_ms: 3_000,
+        ..config(&queue)
+    };
     let slow = |_| async {
-        sleep(Duration::from_millis(700)).await;
+        sleep(Duration::from_millis(1_200)).await;
         Ok(())
     };
     let one = Worker::start(&server.url(), config.clone(), slow);

@@ -53,7 +53,7 @@ impl Load {
     pub async fn goes_on(&self) {
         let accepted = || self.accepted.lock().unwrap().len();
         let (before, ran) = (accepted(), self.worker.count());
-        eventually("jobs are accepted and run again", Duration::from_secs(10), async || {
+        eventually("jobs are accepted and run again", Duration::from_secs(45), async || {
             accepted() > before + 10 && self.worker.count() > ran + 10
         })
         .await;

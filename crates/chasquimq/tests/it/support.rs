@@ -139,7 +139,7 @@ pub fn key(queue: &str, suffix: &str) -> String {
 pub async fn drained(server: &Server, queue: &str) {
     let both = "return redis.call('XLEN', KEYS[1]) + redis.call('ZCARD', KEYS[2])";
     let (stream, delayed) = (key(queue, "stream"), key(queue, "delayed"));
-    eventually("an empty queue", Duration::from_secs(20), || async {
+    eventually("an empty queue", Duration::from_mins(1), || async {
         server.command(&["EVAL", both, "2", &stream, &delayed]).await == Reply::Int(0)
     })
     .await;
