@@ -234,20 +234,32 @@ impl Waiter {
 }
 
 /// Who is to have the reply of a call.
-#[derive(FromPyObject)]
 pub enum Caller<'py> {
     /// An event loop.
-    Mailbox(PyRef<'py, Mailbox>),
+    Mailbox(Bound<'py, Mailbox>),
     /// A thread that waits.
-    Waiter(PyRef<'py, Waiter>),
+    Waiter(Bound<'py, Waiter>),
+}
+
+/// Not derived: that would make an exception of each variant that does not fit, for which a thread lets go
+/// of the interpreter, and might come back too late.
+impl<'py> FromPyObject<'_, 'py> for Caller<'py> {
+    type Error = PyErr;
+
+    fn extract(caller: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(mailbox) = caller.cast::<Mailbox>() {
+            return Ok(Self::Mailbox(mailbox.to_owned()));
+        }
+        Ok(Self::Waiter(caller.cast::<Waiter>()?.to_owned()))
+    }
 }
 
 impl Caller<'_> {
     /// The mailbox of the event loop, if it is one.
     pub fn slot(&self) -> Option<Arc<Slot>> {
         match self {
-            Self::Mailbox(mailbox) => Some(mailbox.slot()),
-            Self::Waiter(waiter) => waiter.slot.clone(),
+            Self::Mailbox(mailbox) => Some(mailbox.get().slot()),
+            Self::Waiter(waiter) => waiter.get().slot.clone(),
         }
     }
 
@@ -261,12 +273,12 @@ impl Caller<'_> {
     ) -> PyResult<()> {
         match self {
             Self::Mailbox(mailbox) => {
-                let slot = mailbox.slot();
+                let slot = mailbox.get().slot();
                 owner.waiting(what)?.spawn(async move { slot.reply(ticket, call.await) });
             }
             Self::Waiter(waiter) => {
                 owner.waiting(what)?;
-                *lock(&waiter.call) = Some(Call::New(Box::pin(call)));
+                *lock(&waiter.get().call) = Some(Call::New(Box::pin(call)));
             }
         }
         Ok(())
