@@ -59,7 +59,7 @@ async def test_hung_handlers_and_a_backlog_do_not_delay_the_end(
         await asyncio.wait_for(started.wait(), 10)
         begun = time.monotonic()
         await worker.close(timeout=1 if handler is _stubborn else 2)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 3
         await running
     assert worker.is_closed
     assert pending(redis_server, queue_name) == 0
@@ -129,7 +129,7 @@ async def test_all_who_close_wait_for_the_same_end_and_the_shortest_time_counts(
         await worker.close(timeout=0)
         await asyncio.gather(*patient)
         await worker.close()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 1.5
     assert stream_len(redis_server, queue_name) == 1
 
 
@@ -183,7 +183,7 @@ def test_the_end_of_the_event_loop_hands_the_jobs_back(
     background: list[asyncio.Task[None]] = []
     begun = time.monotonic()
     asyncio.run(forgetful())
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 3
     assert pending(redis_server, queue_name) == 0
     (job,) = asyncio.run(collect(redis_server, queue_name, 1))
     assert (job.attempt, job.lost) == (0, 0)
@@ -220,7 +220,7 @@ async def test_closing_while_it_connects(own_server: Server, queue_name: str) ->
     await asyncio.sleep(0.1)
     begun = time.monotonic()
     await worker.close(timeout=0)
-    assert time.monotonic() - begun < 2.5
+    assert time.monotonic() - begun < 1
     await running
     own_server.cont()
 
@@ -243,7 +243,7 @@ async def test_a_dead_server_does_not_delay_the_end(
     own_server.kill9()
     begun = time.monotonic()
     await worker.close(timeout=1)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 2
     await running
     assert "did not take the last endings" in caplog.text
 
@@ -284,7 +284,7 @@ async def test_closing_does_not_wait_for_a_read(own_server: Server, queue_name: 
         await eventually(lambda: _blocked(own_server), "a read that waits")
         began = time.monotonic()
         await events.close()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 0.5
         assert await reading is None
     await eventually(lambda: connections() == before, "the end of the connection")
 

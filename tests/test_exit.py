@@ -123,7 +123,7 @@ KINDS = {
 def test_exits_neither_crash_nor_hang(redis_server: Server, queue_name: str, kind: str) -> None:
     queue = queue_name.replace(" ", "-")
 
-    def leave(number: int) -> float:
+    def leave(number: int) -> None:
         # At many moments of the work, not always the same one.
         moment = number / EXITS * 0.05
         command = [sys.executable, "-c", PROGRAM, redis_server.url, queue, kind, str(moment)]
@@ -132,10 +132,7 @@ def test_exits_neither_crash_nor_hang(redis_server: Server, queue_name: str, kin
         assert result.returncode == KINDS[kind], result
         assert "Fatal" not in result.stderr
         assert "panicked" not in result.stderr
-        return seconds
+        assert seconds < SECONDS, result
 
     with ThreadPoolExecutor(2) as pool:
-        took = sorted(pool.map(leave, range(EXITS)))
-    # A busy machine holds one or the other up.
-    assert took[EXITS // 2] < SECONDS, took
-    assert took[-1] < 10, took
+        list(pool.map(leave, range(EXITS)))

@@ -185,6 +185,7 @@ async def test_the_first_use_does_not_block_the_event_loop(
         adding = asyncio.create_task(queue.add("n", 1))
         await eventually(lambda: heart.beats > 50, "beats")
         assert not adding.done()
+        assert heart.longest < 0.2
         own_server.cont()
         await adding
     assert stream_len(own_server, queue_name) == 1

@@ -194,9 +194,12 @@ def test_a_call_blocks_its_own_thread_alone(own_server: Server, queue_name: str)
         own_server.stop_signal()
         with ThreadPoolExecutor(1) as pool:
             adding = pool.submit(queue.add, "n", 1)
-            for _ in range(200):
+            longest, until = 0.0, time.monotonic() + 0.5
+            while (before := time.monotonic()) < until:
                 time.sleep(0.001)
+                longest = max(longest, time.monotonic() - before)
             assert not adding.done()
+            assert longest < 0.2
             own_server.cont()
             assert adding.result().data == 1
 
@@ -227,7 +230,7 @@ def test_an_interrupt_ends_the_wait_and_nothing_else(own_server: Server, queue_n
         begun = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             queue.add("n", "interrupted")
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 2
         interrupt.join()
         own_server.cont()
         assert queue.cancel_delayed("none") is False

@@ -67,11 +67,10 @@ async def working(
 
 
 class Heartbeat:
-    """Measures how long the event loop was busy: ``async with Heartbeat() as heart: …``."""
+    """Measures how long the event loop was blocked: ``async with Heartbeat() as heart: …``."""
 
     def __init__(self) -> None:
         self.longest = 0.0
-        """Seconds of the loop's own CPU between two beats, at most: a busy machine costs none."""
         self.beats = 0
 
     async def __aenter__(self) -> "Heartbeat":
@@ -83,7 +82,7 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         while True:
-            before = time.thread_time()
+            before = time.monotonic()
             await asyncio.sleep(0.002)
-            self.longest = max(self.longest, time.thread_time() - before)
+            self.longest = max(self.longest, time.monotonic() - before)
             self.beats += 1

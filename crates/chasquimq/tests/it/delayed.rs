@@ -19,7 +19,7 @@ async fn a_short_delay_stays_short_on_an_idle_queue() {
     producer.add_in(Duration::from_millis(80), 1).await.unwrap();
     worker.ran(2).await;
     let took = added.elapsed();
-    assert!(took >= Duration::from_millis(75) && took < Duration::from_secs(2), "{took:?}");
+    assert!(took >= Duration::from_millis(75) && took < Duration::from_millis(600), "{took:?}");
     worker.finish().await;
 }
 

@@ -55,7 +55,7 @@ impl Bed {
 /// Waits until commands wait for a new connection.
 async fn wait_until_down(link: &Link) {
     let waits =
-        async || timeout(Duration::from_millis(100), link.call("PING", vec![])).await.is_err();
+        async || timeout(Duration::from_millis(20), link.call("PING", vec![])).await.is_err();
     eventually("it is down", PATIENCE, waits).await;
 }
 
@@ -91,7 +91,10 @@ async fn a_stalled_connection_times_out_and_recovers() {
         let started = Instant::now();
         assert_eq!(kind(link.call("PING", vec![]).await), ErrorKind::Timeout);
         let took = started.elapsed();
-        assert!(took >= Duration::from_millis(390) && took < Duration::from_secs(4), "{took:?}");
+        assert!(
+            took >= Duration::from_millis(390) && took < Duration::from_millis(800),
+            "{took:?}"
+        );
     }
     bed.proxy.stall(false);
     eventually("it answers", PATIENCE, async || link.call("PING", vec![]).await.is_ok()).await;
@@ -186,15 +189,14 @@ async fn no_more_is_in_flight_than_allowed() {
     bed.proxy.stall(true);
     let started = Instant::now();
     let results = join_all((0..300).map(|_| bed.add(&link))).await;
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(1));
     let count =
         |wanted| results.iter().filter(|r| matches!(r, Err(e) if e.kind() == wanted)).count();
     assert_eq!(count(ErrorKind::Timeout) + count(ErrorKind::Unavailable), 300);
-    // Those that began later may take the places of those that have timed out.
-    assert!(count(ErrorKind::Timeout) <= 150, "{}", count(ErrorKind::Timeout));
+    assert!(count(ErrorKind::Timeout) <= 16, "{}", count(ErrorKind::Timeout));
     bed.proxy.stall(false);
     eventually("it is back", PATIENCE, async || link.call("PING", vec![]).await.is_ok()).await;
-    assert!(bed.added().await <= 150);
+    assert!(bed.added().await <= 16);
 }
 
 #[tokio::test]
@@ -281,7 +283,8 @@ async fn a_dead_connection_is_replaced_although_commands_keep_coming() {
     let mut reconnects = link.reconnects();
     tunnel.freeze();
     let ping = async || link.call("PING", vec![]).await.is_ok();
-    let pings = eventually("it answers", PATIENCE, async || {
+    let within = Duration::from_secs(2);
+    let pings = eventually("it answers", within, async || {
         timeout(Duration::from_millis(50), ping()).await.unwrap_or(false)
     });
     let (_lost, ()) = tokio::join!(link.call("PING", vec![]), pings);
@@ -299,16 +302,15 @@ async fn a_dead_connection_is_replaced_although_it_takes_no_more_bytes() {
     for result in join_all((0..32).map(|_| echo())).await {
         assert_eq!(kind(result), ErrorKind::Timeout);
     }
-    let echoes = async || echo().await.is_ok_and(|reply| reply.bytes() == heavy);
-    eventually("it echoes", PATIENCE, echoes).await;
+    assert_eq!(echo().await.unwrap().bytes(), heavy);
 }
 
 #[tokio::test]
 async fn a_dead_connection_is_replaced_although_it_blocks() {
     let tunnel = Tunnel::to(shared_server().await.port()).await;
-    let wait = Duration::from_secs(1);
+    let wait = Duration::from_millis(300);
     let link = tunnel.link(wait).await;
-    let pop = || link.block("BLPOP", vec!["{q}-nothing".into(), "1".into()]);
+    let pop = || link.block("BLPOP", vec!["{q}-nothing".into(), "0.3".into()]);
     assert_eq!(pop().await.unwrap(), Reply::Nil);
     let (popped, ()) = tokio::join!(pop(), async {
         tokio::time::sleep(wait / 3).await;
